@@ -1,0 +1,81 @@
+"""Open a notebook with one line: resolve its four parameters, say what is in use, fetch the data.
+
+lesson = begin(PROFILE, DATA, DEVICE, SEED)
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from densenet_lib import data
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much a notebook runs."""
+
+    meaning: str
+    train_images: int | None  # None: all there are
+    test_images: int | None
+    epochs: int  # passes over the training images
+
+
+PROFILES = {
+    "quick": Profile("seconds on a laptop's CPU", 5_000, 1_000, epochs=1),
+    "full": Profile("the real thing, for a GPU", None, None, epochs=10),
+}
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the cells of a notebook need: the choices made, and the pictures, loaded when asked."""
+
+    profile: Profile
+    source: str
+    device: torch.device
+    seed: int
+
+    @cached_property
+    def train(self):
+        """The training pictures (an ImageSet), as many as the profile has."""
+        return data.load_images(self.source, "train", limit=self.profile.train_images)
+
+    @cached_property
+    def test(self):
+        """The test pictures (an ImageSet), as many as the profile has."""
+        return data.load_images(self.source, "test", limit=self.profile.test_images)
+
+
+def begin(profile="quick", source="auto", device="auto", seed=0):
+    """Resolve a notebook's parameters, print them as a short table, and return a Lesson.
+
+    Args:   profile: a name in PROFILES.  source: as for data.load_images.  device: one of DEVICES;
+            "auto" takes a CUDA GPU if there is one.  seed: of torch's generators, 0 or more.
+    Raises: ValueError, with the list of right values.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"PROFILE is {profile!r}: choose one of {', '.join(PROFILES)}")
+    if device not in DEVICES:
+        raise ValueError(f"DEVICE is {device!r}: choose one of {', '.join(DEVICES)}")
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"SEED is {seed!r}: choose a whole number, 0 or more")
+    resolved = data.resolve(source)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device != "cpu" and not getattr(torch, device).is_available():
+        raise ValueError(
+            f"DEVICE is {device!r}, but PyTorch finds none here: choose auto or cpu"
+        )
+    torch.manual_seed(seed)
+
+    print(f"profile  {profile}: {PROFILES[profile].meaning}")
+    print(f"data     {resolved}")
+    if (source, resolved) == ("auto", "shapes"):
+        print(
+            "         embedded pictures, since CIFAR-10 is not on disk; `make data` fetches it"
+        )
+    print(f"device   {device}")
+    print(f"seed     {seed}")
+    return Lesson(PROFILES[profile], resolved, torch.device(device), seed)

@@ -1,0 +1,233 @@
+"""The figures of the notebooks, drawn from real objects, in one palette that everybody can read.
+
+Each function returns a matplotlib figure; `show(figure, alt)` displays it with its alternative text.
+Lines differ in marker and dash as well as in colour, so that they can be told apart in grey.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from IPython.display import display
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from densenet_lib.analysis import ledger
+
+# Okabe and Ito's palette for colour-blind readers, dark enough for lines on white.
+BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000",
+)  # fmt: skip
+PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK)
+PALE = "#DCE9F2"
+_DASHES = ("-", "--", "-.", ":")
+_MARKERS = "osD^vPX"
+_STYLE = {
+    "figure.dpi": 100,
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+def show(figure, alt):
+    """Display `figure` with `alt`, the sentence that a reader who cannot see it gets."""
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
+
+
+def image_grid(images, titles=None, *, columns=8, cell=0.95, interpolation="nearest"):
+    """Draw pictures in a grid.
+
+    Args:   images: (N, 3, H, W), uint8, or float in 0..1; (N, H, W) is drawn in grey.
+            titles: N short texts.  cell: inches per picture.
+    """
+    rows = -(-len(images) // columns)
+    extra = 0.26 * (1 + max(str(title).count("\n") for title in titles)) if titles else 0
+    figure, axes = _axes(columns * cell, rows * (cell + extra), rows=rows, columns=columns)
+    for i, axis in enumerate(axes):
+        axis.axis("off")
+        if i < len(images):
+            picture = torch.as_tensor(images[i])
+            grey = picture.dim() == 2
+            picture = picture if grey else picture.permute(1, 2, 0)
+            axis.imshow(picture.numpy(), cmap="gray" if grey else None, interpolation=interpolation)
+            if titles:
+                axis.set_title(titles[i], fontsize=9, pad=3)
+    return figure
+
+
+def curves(series, xlabel, ylabel, *, title=None, width=7, height=3.6, logx=False, logy=False):
+    """Draw named lines, {name: (x, y)}, each with its own colour, dash and marker."""
+    figure, (axis,) = _axes(width, height)
+    for i, (name, (x, y)) in enumerate(series.items()):
+        dash, marker = _DASHES[i % len(_DASHES)], _MARKERS[i % len(_MARKERS)]
+        step = max(1, len(x) // 12)
+        axis.plot(x, y, dash, marker=marker, markevery=step, ms=5, color=PALETTE[i], label=name)
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    if logx:
+        axis.set_xscale("log")
+    if logy:
+        axis.set_yscale("log")
+    if len(series) > 1:
+        axis.legend()
+    return figure
+
+
+def bars(values, xlabel, *, title=None, width=7, text="{:,}", highlight=()):
+    """Draw {name: value} as horizontal bars with their values; those in `highlight` stand out."""
+    figure, (axis,) = _axes(width, 0.6 + 0.36 * len(values))
+    colours = [ORANGE if name in highlight else BLUE for name in values]
+    drawn = axis.barh(list(values), list(values.values()), color=colours)
+    axis.bar_label(drawn, labels=[" " + text.format(value) for value in values.values()])
+    axis.invert_yaxis()
+    axis.margins(x=0.15)
+    axis.grid(axis="y", visible=False)
+    axis.set(xlabel=xlabel, title=title)
+    return figure
+
+
+def heatmap(values, xlabel, ylabel, *, title=None, width=5, height=4, text="{:.2g}", ticks=True):
+    """Draw a small matrix with each value written in its cell."""
+    values = np.asarray(values, dtype=float)
+    figure, (axis,) = _axes(width, height)
+    axis.grid(visible=False)
+    axis.imshow(values, cmap="cividis", aspect="auto")
+    low, high = np.nanmin(values), np.nanmax(values)
+    for (row, column), value in np.ndenumerate(values):
+        if text and not np.isnan(value):
+            ink = "white" if value < (low + high) / 2 else "black"
+            axis.text(column, row, text.format(value), ha="center", va="center", color=ink)
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    if not ticks:
+        axis.set(xticks=[], yticks=[])
+    return figure
+
+
+def connection_matrix(block):
+    """Draw who reads whom in a dense block: a filled square where a layer's weights read a source.
+
+    Sources run along the columns (the block's input, then each layer), readers down the rows.
+    """
+    layers = list(block.values())
+    first, growth = layers[0].norm1.num_features, _maps_made(layers[0])
+    widths = [first] + [growth] * (len(layers) - 1)
+    figure, (axis,) = _axes(6.2, 0.9 + 0.42 * len(layers))
+    axis.grid(visible=False)
+    for row, layer in enumerate(layers):
+        arriving = 0
+        for column, width in enumerate(widths):
+            arriving += width
+            reads = layer.norm1.num_features >= arriving
+            colour = (BLUE if column else ORANGE) if reads else "white"
+            axis.add_patch(plt.Rectangle((column, row), 0.9, 0.9, fc=colour, ec="#BBBBBB"))
+            if reads:
+                axis.text(column + 0.45, row + 0.45, width, color="white", ha="center", va="center")
+    names = ["input"] + [f"layer {i}" for i in range(1, len(layers))]
+    axis.set(xlim=(-0.1, len(layers)), ylim=(len(layers), -0.1), xlabel="maps read from")
+    axis.set_xticks(np.arange(len(layers)) + 0.45, names, rotation=0 if len(layers) < 8 else 60)
+    axis.set_yticks(np.arange(len(layers)) + 0.45, [f"layer {i + 1}" for i in range(len(layers))])
+    axis.tick_params(length=0)
+    for side in axis.spines.values():
+        side.set_visible(False)
+    return figure
+
+
+def block_diagram(block):
+    """Draw a dense block as boxes and arrows: every layer, and every map it reads."""
+    layers = list(block.values())
+    first, growth = layers[0].norm1.num_features, _maps_made(layers[0])
+    figure, (axis,) = _axes(7.4, 2.6)
+    axis.axis("off")
+    centres = np.arange(len(layers) + 2) * 1.0
+    names = ["input", *(f"layer {i + 1}" for i in range(len(layers))), "output"]
+    made = [first] + [growth] * len(layers) + [first + growth * len(layers)]
+    for i, (x, name, maps) in enumerate(zip(centres, names, made, strict=True)):
+        colour = ORANGE if i == 0 else BLACK if i == len(layers) + 1 else BLUE
+        box = FancyBboxPatch(
+            (x - 0.3, -0.2), 0.6, 0.4, boxstyle="round,pad=0.03", fc="white", ec=colour, lw=2
+        )
+        axis.add_patch(box)
+        sign = "" if i in (0, len(layers) + 1) else "+"
+        axis.text(x, 0, f"{name}\n{sign}{maps}", ha="center", va="center", fontsize=9)
+    for source in range(len(layers) + 1):
+        for reader in range(source + 1, len(layers) + 2):
+            colour = ORANGE if source == 0 else BLUE
+            bend = -0.42 if reader - source > 1 else 0
+            arrow = FancyArrowPatch(
+                (centres[source] + (0.33 if not bend else 0), 0 if not bend else 0.24),
+                (centres[reader] - (0.33 if not bend else 0), 0 if not bend else 0.24),
+                connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>", mutation_scale=11,
+                color=colour, alpha=0.8, shrinkA=0, shrinkB=0,
+            )  # fmt: skip
+            axis.add_patch(arrow)
+    reach = 0.42 * (len(layers) + 1) / 2 + 0.45
+    axis.set(xlim=(-0.4, centres[-1] + 0.4), ylim=(-0.3, reach))
+    return figure
+
+
+def channel_staircase(model, input_size=(3, 32, 32), *, title=None):
+    """Draw how many maps there are after the stem and after each layer and transition."""
+    counts, kinds = [model.features.conv0.out_channels], ["stem"]
+    for name, part in model.features.named_children():
+        if name.startswith("denseblock"):
+            for layer in part.values():
+                counts.append(layer.norm1.num_features + _maps_made(layer))
+                kinds.append("dense layer")
+        elif name.startswith("transition"):
+            counts.append(part.conv.out_channels)
+            kinds.append("transition")
+    figure, (axis,) = _axes(7, 3.4)
+    colours = {"stem": BLACK, "dense layer": BLUE, "transition": ORANGE}
+    hatches = {"stem": "xx", "dense layer": "", "transition": "//"}
+    for kind, colour in colours.items():
+        where = [i for i, k in enumerate(kinds) if k == kind]
+        heights = [counts[i] for i in where]
+        axis.bar(where, heights, color=colour, hatch=hatches[kind], ec="white", label=kind, width=1)
+    ends = [i for i in range(len(counts)) if i + 1 == len(counts) or kinds[i + 1] == "transition"]
+    for i in {0, *ends, *(i for i, kind in enumerate(kinds) if kind == "transition")}:
+        axis.text(i, counts[i], counts[i], ha="center", va="bottom", fontsize=9)
+    axis.set(xlabel="layers from the input", ylabel="feature maps", title=title)
+    axis.legend(loc="upper left")
+    return figure
+
+
+def network_diagram(model, input_size=(3, 32, 32)):
+    """Draw a DenseNet as a row of slabs, as high as the maps are large, as wide as they are many."""
+    stages = ledger(model, input_size).stages
+    figure, (axis,) = _axes(7.4, 2.7)
+    axis.axis("off")
+    largest = max(int(stage.size.split("x")[0]) for stage in stages)
+    most = max(stage.channels_out for stage in stages)
+    left = 0.0
+    for stage in stages:
+        side = int(stage.size.split("x")[0])
+        width, height = 0.25 + 1.1 * stage.channels_out / most, 0.12 + side / largest
+        block = "denseblock" in stage.stage
+        colour = BLUE if block else ORANGE if "transition" in stage.stage else "#777777"
+        box = FancyBboxPatch(
+            (left, -height / 2), width, height, boxstyle="round,pad=0.01", fc=colour
+        )
+        axis.add_patch(box)
+        name = stage.stage.replace("dense", "dense\n").replace("last ", "last\n")
+        axis.text(left + width / 2, -0.62, name, ha="center", va="top", fontsize=9)
+        maps = f"{stage.channels_out}\n{stage.size}"
+        axis.text(left + width / 2, 0.62, maps, ha="center", va="bottom", fontsize=9)
+        left += width + 0.28
+    axis.set(xlim=(-0.2, left), ylim=(-1.0, 1.0))
+    return figure
+
+
+def _maps_made(layer):
+    """Return the growth rate of a dense layer: the maps its last convolution makes."""
+    return [m.out_channels for m in layer.modules() if isinstance(m, torch.nn.Conv2d)][-1]
+
+
+def _axes(width, height, rows=1, columns=1):
+    """Return a new figure of width x height inches in the house style, and its axes as a list."""
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
+    return figure, list(axes.flat)

@@ -1,0 +1,105 @@
+"""Counts against PyTorch's own counter, hand formulas, and facts that are known for sure."""
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from densenet_lib import analysis
+from densenet_lib.densenet import DenseLayer, DenseNet, densenet121, densenet_cifar
+
+
+def test_parameters_are_the_trainable_numbers():
+    assert analysis.count_parameters(nn.Linear(5, 3)) == 18
+    assert analysis.count_parameters(nn.BatchNorm2d(7)) == 14  # statistics are not parameters
+
+
+@pytest.mark.parametrize(
+    ("model", "size"), [(DenseNet(), 32), (densenet_cifar(22, 12), 32), (densenet121(), 64)]
+)
+def test_macs_agree_with_pytorchs_counter(model, size):
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model.eval()(torch.zeros(1, 3, size, size))
+    assert 2 * analysis.count_macs(model, (3, size, size)) == counter.get_total_flops()
+
+
+def test_grouped_convolution_and_linear():
+    assert analysis.count_macs(nn.Conv2d(8, 8, 3, groups=4), (8, 5, 5)) == 8 * 2 * 9 * 9
+    assert analysis.count_macs(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), (3, 2, 2)) == 60
+
+
+def test_counting_leaves_the_model_alone():
+    model = DenseNet(4, (1, 1), 8).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    analysis.ledger(model)
+    assert not model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_activation_bytes_by_formula():
+    c, k, pixels = 24, 12, 32 * 32
+    maps = c + c + 4 * k + 4 * k  # into norm1, out of relu1, into norm2, out of relu2
+    assert analysis.activation_bytes(DenseLayer(c, k), (c, 32, 32)) == 4 * pixels * maps
+
+
+def test_activation_bytes_are_what_a_real_pass_keeps():
+    model, images = DenseNet(4, (2, 2), 8), torch.randn(4, 3, 16, 16)
+    kept = {}
+    weights = {parameter.data_ptr() for parameter in model.parameters()}
+
+    def keep(tensor):
+        if tensor.dim() > 1 and tensor.untyped_storage().data_ptr() not in weights:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = model(images)
+    assert sum(kept.values()) / 4 == analysis.activation_bytes(model, (3, 16, 16))
+    del output
+
+
+def test_ledger_of_the_origin():
+    table = analysis.ledger(DenseNet())
+    assert [row.stage for row in table.stages] == [
+        "stem", "denseblock1", "transition1", "denseblock2", "last norm", "classifier",
+    ]  # fmt: skip
+    assert [row.channels_out for row in table.stages] == [24, 96, 48, 192, 192, 10]
+    assert [row.layers for row in table.stages] == [1, 12, 1, 24, 0, 1]
+    assert [row.connections for row in table.stages] == [0, 21, 0, 78, 0, 0]
+    assert table.total.layers == 39 and table.total.connections == 99
+    assert table.total.macs == 85_895_040
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "connections"),
+    [
+        (DenseNet(), 32, 99),
+        (densenet_cifar(40, 12, bottleneck=False), 32, 234),
+        (densenet_cifar(100, 12), 32, 408),
+        (torchvision.models.densenet121(), 64, 535),
+    ],
+)
+def test_ledger_rows_add_up_to_the_models_own_counts(model, size, connections):
+    table = analysis.ledger(model, (3, size, size))
+    for column in ("layers", "connections", "parameters", "macs", "activation_bytes"):
+        assert sum(getattr(row, column) for row in table.stages) == getattr(table.total, column)
+    assert table.total.parameters == analysis.count_parameters(model)
+    assert table.total.connections == connections
+
+
+def test_channels_of_densenet_bc_100():
+    table = analysis.ledger(densenet_cifar(100, 12))
+    assert [row.channels_out for row in table.stages][:6] == [24, 216, 108, 300, 150, 342]
+
+
+def test_ledger_prints_as_text_and_html():
+    table = analysis.ledger(DenseNet())
+    lines = str(table).splitlines()
+    assert len({len(line) for line in lines}) == 1 and len(lines[0]) <= 110
+    assert "187,450" in lines[-1] and lines[-1].startswith("total")
+    html = table._repr_html_()
+    assert html.count("<tr>") == 8 and "85,895,040" in html

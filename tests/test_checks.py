@@ -1,0 +1,196 @@
+"""The checks learners rely on: they pass what is right, and each injected fault makes them fail."""
+
+import pytest
+import torch
+from torch import nn
+
+from densenet_lib import checks
+from densenet_lib.densenet import DenseBlock, DenseLayer, Transition
+
+
+class MyLayer(nn.Module):
+    """A dense layer written by hand; each subclass below breaks it in one way."""
+
+    def __init__(self, in_channels=6, growth_rate=4, drop_rate=0.2):
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, 4 * growth_rate, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(4 * growth_rate)
+        self.conv2 = nn.Conv2d(4 * growth_rate, growth_rate, 3, padding=1, bias=False)
+        self.drop_rate = drop_rate
+
+    def drop(self, x):
+        return nn.functional.dropout(x, self.drop_rate, self.training)
+
+    def forward(self, x):
+        x = self.drop(self.conv1(self.norm1(x).relu()))
+        return self.drop(self.conv2(self.norm2(x).relu()))
+
+
+class ReluFirst(MyLayer):
+    def forward(self, x):
+        x = self.drop(self.conv1(self.norm1(x.relu())))
+        return self.drop(self.conv2(self.norm2(x).relu()))
+
+
+class NoRelu(MyLayer):
+    def forward(self, x):
+        x = self.drop(self.conv1(self.norm1(x).relu()))
+        return self.drop(self.conv2(self.norm2(x)))
+
+
+class ForgottenDropout(MyLayer):
+    def drop(self, x):
+        return x
+
+
+class DropoutInEvaluation(MyLayer):
+    def drop(self, x):
+        return nn.functional.dropout(x, self.drop_rate, True)
+
+
+class OtherMomentum(MyLayer):
+    def __init__(self):
+        super().__init__()
+        self.norm2.momentum = 0.01
+
+
+class OtherEpsilon(MyLayer):
+    def __init__(self):
+        super().__init__()
+        self.norm1.eps = 1e-3
+
+
+class Renamed(MyLayer):
+    def __init__(self):
+        super().__init__()
+        self.bn1 = self.norm1
+        del self.norm1
+
+    def forward(self, x):
+        x = self.drop(self.conv1(self.bn1(x).relu()))
+        return self.drop(self.conv2(self.norm2(x).relu()))
+
+
+class WithBias(MyLayer):
+    def __init__(self):
+        super().__init__()
+        self.conv2 = nn.Conv2d(16, 4, 3, padding=1)
+
+
+class OtherWidth(MyLayer):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.norm2 = nn.Conv2d(6, 8, 1, bias=False), nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 4, 3, padding=1, bias=False)
+
+
+class CutsGradient(MyLayer):
+    def forward(self, x):
+        return super().forward(x.detach()) + 0 * x.sum()
+
+
+class SpoilsInput(MyLayer):
+    def forward(self, x):
+        out = super().forward(x.clone())
+        x.mul_(0.5)
+        return out
+
+
+class OtherPlace(MyLayer):
+    def forward(self, x):
+        return super().forward(x)[:, :, :, :-1]
+
+
+def test_the_right_layer_passes():
+    checks.assert_same_module(MyLayer(), DenseLayer(6, 4, drop_rate=0.2), (4, 6, 5, 5))
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (ReluFirst, "in training mode, the output differs"),
+        (NoRelu, "the output differs"),
+        (ForgottenDropout, "in training mode, the output differs"),
+        (DropoutInEvaluation, "in evaluation mode, the output differs"),
+        (OtherMomentum, "the updated norm2.running_mean differs"),
+        (OtherEpsilon, "the output differs"),
+        (Renamed, "missing .*norm1.bias.* extra .*bn1.bias"),
+        (WithBias, "extra .*conv2.bias"),
+        (OtherWidth, "conv1.weight has shape"),
+        (CutsGradient, "the gradient of the input differs"),
+        (SpoilsInput, "the input after the call differs"),
+        (OtherPlace, r"the output has shape \(4, 4, 5, 4\)"),
+    ],
+)
+def test_every_injected_fault_in_a_layer_is_caught(fault, sentence):
+    with pytest.raises(AssertionError, match=sentence):
+        checks.assert_same_module(fault(), DenseLayer(6, 4, drop_rate=0.2), (4, 6, 5, 5))
+
+
+class NewFirst(DenseBlock):
+    def forward(self, x):
+        for layer in self.values():
+            x = torch.cat([layer(x), x], dim=1)
+        return x
+
+
+class NotDense(DenseBlock):
+    def forward(self, x):
+        out = [x]
+        for layer in self.values():
+            arriving = layer.norm1.num_features
+            out.append(layer(nn.functional.pad(out[-1], (0,) * 5 + (arriving - out[-1].shape[1],))))
+        return torch.cat(out, dim=1)
+
+
+@pytest.mark.parametrize("fault", [NewFirst, NotDense])
+def test_faults_in_a_block_are_caught(fault):
+    with pytest.raises(AssertionError, match="the output differs"):
+        checks.assert_same_module(fault(3, 6, 4), DenseBlock(3, 6, 4), (4, 6, 5, 5))
+
+
+class NoReluTransition(Transition):
+    def forward(self, x):
+        return self.pool(self.conv(self.norm(x)))
+
+
+class MaxTransition(Transition):
+    def __init__(self, in_channels, out_channels):
+        super().__init__(in_channels, out_channels)
+        self.pool = nn.MaxPool2d(2)
+
+
+@pytest.mark.parametrize("fault", [NoReluTransition, MaxTransition])
+def test_faults_in_a_transition_are_caught(fault):
+    with pytest.raises(AssertionError, match="the output differs"):
+        checks.assert_same_module(fault(6, 3), Transition(6, 3), (4, 6, 6, 6))
+
+
+def test_a_fresh_norm_would_hide_the_misplaced_relu():
+    """Why the check randomises: in evaluation mode, a fresh norm and ReLU change places unseen."""
+    wrong, right = ReluFirst().eval(), DenseLayer(6, 4, drop_rate=0.2).eval()
+    wrong.load_state_dict(right.state_dict())
+    maps = torch.randn(4, 6, 5, 5)
+    torch.testing.assert_close(wrong(maps), right(maps))
+
+
+def test_the_modules_are_left_alone():
+    mine, reference = MyLayer(), DenseLayer(6, 4, drop_rate=0.2)
+    kept = [{n: v.clone() for n, v in m.state_dict().items()} for m in (mine, reference)]
+    checks.assert_same_module(mine, reference, (4, 6, 5, 5))
+    for module, state in zip((mine, reference), kept, strict=True):
+        assert all(torch.equal(v, state[n]) for n, v in module.state_dict().items())
+        assert all(p.grad is None for p in module.parameters())
+
+
+def test_exercise_reports(capsys):
+    with checks.exercise("1.1"):
+        assert True
+    with checks.exercise("1.2"):
+        raise NotImplementedError
+    with pytest.raises(AssertionError, match="six maps"), checks.exercise("1.3"):
+        raise AssertionError("six maps are missing")
+    assert capsys.readouterr().out == (
+        "Exercise 1.1: correct.\nExercise 1.2: not attempted yet.\n"
+    )
