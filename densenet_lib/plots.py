@@ -20,17 +20,18 @@ PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK)
 PALE = "#DCE9F2"
 _DASHES = ("-", "--", "-.", ":")
 _MARKERS = "osD^vPX"
-_STYLE = {
-    "figure.dpi": 100,
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#DDDDDD",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-}
+plt.rcParams.update(
+    {
+        "figure.constrained_layout.use": True,
+        "font.size": 11,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": "#DDDDDD",
+        "legend.frameon": False,
+    }
+)
 
 
 def show(figure, alt):
@@ -60,18 +61,20 @@ def image_grid(images, titles=None, *, columns=8, cell=0.95, interpolation="near
     return figure
 
 
-def curves(series, xlabel, ylabel, *, title=None, width=7, height=3.6, logx=False, logy=False):
-    """Draw named lines, {name: (x, y)}, each with its own colour, dash and marker."""
+def curves(series, xlabel, ylabel, *, title=None, width=7, height=3.6, mark=None):
+    """Draw named lines, {name: (x, y)}, each with its own colour, dash and marker.
+
+    Args:   mark: {x: text}, vertical lines with a note, such as a break-even.
+    """
     figure, (axis,) = _axes(width, height)
     for i, (name, (x, y)) in enumerate(series.items()):
         dash, marker = _DASHES[i % len(_DASHES)], _MARKERS[i % len(_MARKERS)]
         step = max(1, len(x) // 12)
         axis.plot(x, y, dash, marker=marker, markevery=step, ms=5, color=PALETTE[i], label=name)
+    for x, text in (mark or {}).items():
+        axis.axvline(x, color="#666666", linestyle=":")
+        axis.annotate(f" {text}", (x, 0.04), xycoords=("data", "axes fraction"), fontsize=10)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    if logx:
-        axis.set_xscale("log")
-    if logy:
-        axis.set_yscale("log")
     if len(series) > 1:
         axis.legend()
     return figure
@@ -196,28 +199,35 @@ def channel_staircase(model, input_size=(3, 32, 32), *, title=None):
 
 
 def network_diagram(model, input_size=(3, 32, 32)):
-    """Draw a DenseNet as a row of slabs, as high as the maps are large, as wide as they are many."""
-    stages = ledger(model, input_size).stages
-    figure, (axis,) = _axes(7.4, 2.7)
-    axis.axis("off")
+    """Draw a DenseNet as slabs as high as its maps are large and as wide as they are many.
+
+    Each strip inside a dense block is what one layer adds to what arrived.
+    """
+    stages = [stage for stage in ledger(model, input_size).stages if stage.layers]
     largest = max(int(stage.size.split("x")[0]) for stage in stages)
     most = max(stage.channels_out for stage in stages)
+    figure, (axis,) = _axes(7.4, 2.8)
+    axis.axis("off")
     left = 0.0
     for stage in stages:
-        side = int(stage.size.split("x")[0])
-        width, height = 0.25 + 1.1 * stage.channels_out / most, 0.12 + side / largest
-        block = "denseblock" in stage.stage
-        colour = BLUE if block else ORANGE if "transition" in stage.stage else "#777777"
-        box = FancyBboxPatch(
-            (left, -height / 2), width, height, boxstyle="round,pad=0.01", fc=colour
-        )
-        axis.add_patch(box)
-        name = stage.stage.replace("dense", "dense\n").replace("last ", "last\n")
+        height = 0.12 + int(stage.size.split("x")[0]) / largest
+        scale = 1.5 / most
+        width = stage.channels_out * scale
+        is_block, is_transition = stage.connections > 0, "transition" in stage.stage
+        colour = BLUE if is_block else ORANGE if is_transition else "#777777"
+        box = (left, -height / 2), width, height
+        axis.add_patch(plt.Rectangle(*box, fc=colour, hatch="//" * is_transition, ec="white"))
+        if is_block:
+            axis.add_patch(plt.Rectangle(*box[:1], stage.channels_in * scale, height, fc=SKY))
+            layers = len(model.features.get_submodule(stage.stage))
+            edges = np.linspace(stage.channels_in, stage.channels_out, layers + 1)[:-1]
+            axis.vlines(left + edges * scale, -height / 2, height / 2, color="white", lw=1)
+        name = stage.stage.replace("dense", "dense\n").replace("transition", "tran-\nsition")
         axis.text(left + width / 2, -0.62, name, ha="center", va="top", fontsize=9)
         maps = f"{stage.channels_out}\n{stage.size}"
-        axis.text(left + width / 2, 0.62, maps, ha="center", va="bottom", fontsize=9)
-        left += width + 0.28
-    axis.set(xlim=(-0.2, left), ylim=(-1.0, 1.0))
+        axis.text(left + width / 2, 0.6, maps, ha="center", va="bottom", fontsize=9)
+        left += width + 0.42
+    axis.set(xlim=(-0.3, left - 0.1), ylim=(-1.0, 1.0))
     return figure
 
 
@@ -228,6 +238,5 @@ def _maps_made(layer):
 
 def _axes(width, height, rows=1, columns=1):
     """Return a new figure of width x height inches in the house style, and its axes as a list."""
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
     return figure, list(axes.flat)

@@ -1,0 +1,100 @@
+"""The figures show what the real objects hold, and carry their alternative text into HTML."""
+
+import itertools
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+import torch
+from nbconvert import HTMLExporter
+
+from densenet_lib import plots
+from densenet_lib.densenet import DenseBlock, DenseNet, densenet_cifar
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def texts(figure):
+    return [text.get_text() for axis in figure.axes for text in axis.texts]
+
+
+def test_connection_matrix_has_one_square_for_each_connection():
+    figure = plots.connection_matrix(DenseBlock(6, 24, 12))
+    filled = [text for text in texts(figure) if text]
+    assert len(filled) == 6 * 7 // 2
+    assert sorted(set(filled)) == ["12", "24"] and filled.count("24") == 6
+
+
+def test_connection_matrix_reads_the_block_it_is_given():
+    block = DenseBlock(3, 8, 4)
+    block["denselayer3"] = DenseBlock(1, 8, 4)["denselayer1"]  # reads the input alone
+    assert len(texts(plots.connection_matrix(block))) == 1 + 2 + 1
+
+
+def test_block_diagram_names_every_layer():
+    words = texts(plots.block_diagram(DenseBlock(4, 16, 12)))
+    assert words == ["input\n16", *(f"layer {i}\n+12" for i in (1, 2, 3, 4)), "output\n64"]
+
+
+def test_channel_staircase_steps_as_the_network_does():
+    figure = plots.channel_staircase(densenet_cifar(100, 12))
+    heights = {bar.get_x() + 0.5: bar.get_height() for bar in figure.axes[0].patches}
+    steps = [heights[x] for x in sorted(heights)]
+    assert len(steps) == 1 + 3 * 16 + 2
+    assert [steps[0], steps[16], steps[17], steps[33], steps[34], steps[50]] == [
+        24, 216, 108, 300, 150, 342,
+    ]  # fmt: skip
+    assert {"24", "216", "108", "300", "150", "342"} == set(texts(figure))
+
+
+def test_network_diagram_shows_every_stage():
+    words = " ".join(texts(plots.network_diagram(DenseNet()))).split()
+    assert {"stem", "sition1", "192", "32x32", "16x16", "10"} <= set(words)
+
+
+def test_image_grid_takes_bytes_floats_and_grey():
+    colour = torch.randint(0, 256, (5, 3, 4, 4), dtype=torch.uint8)
+    figure = plots.image_grid(colour, [str(i) for i in range(5)], columns=3)
+    shown = [axis.images[0].get_array() for axis in figure.axes if axis.images]
+    assert len(shown) == 5 and len(figure.axes) == 6
+    assert (torch.as_tensor(shown[4].data) == colour[4].permute(1, 2, 0)).all()
+    plots.image_grid(torch.rand(2, 3, 4, 4))
+    plots.image_grid(torch.rand(2, 4, 4))
+
+
+def test_lines_differ_in_more_than_colour():
+    figure = plots.curves({str(i): ([0, 1], [0, i]) for i in range(7)}, "x", "y")
+    lines = figure.axes[0].get_lines()
+    looks = [(line.get_linestyle(), line.get_marker(), line.get_color()) for line in lines]
+    for (dash_a, marker_a, colour_a), (dash_b, marker_b, colour_b) in itertools.combinations(looks, 2):
+        assert (dash_a, marker_a) != (dash_b, marker_b) and colour_a != colour_b
+
+
+def test_bars_and_heatmap_write_their_values():
+    figure = plots.bars({"a": 1200, "b": 5}, "parameters", highlight=["b"])
+    assert texts(figure) == [" 1,200", " 5"]
+    faces = [bar.get_facecolor() for bar in figure.axes[0].patches]
+    assert faces[0] != faces[1]
+    assert texts(plots.heatmap([[1, 2], [3, float("nan")]], "x", "y")) == ["1", "2", "3"]
+
+
+def test_alternative_text_reaches_the_html(monkeypatch):
+    published = {}
+    monkeypatch.setattr(plots, "display", lambda figure, metadata: published.update(metadata))
+    plots.show(plots.bars({"a": 1}, "x"), "one bar, of height one")
+    assert not plt.get_fignums()  # closed, so that it is not drawn a second time
+
+    output = nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="}, metadata=published)
+    cell = nbformat.v4.new_code_cell("plot", outputs=[output], execution_count=1)
+    html, _ = HTMLExporter(template_name="classic").from_notebook_node(
+        nbformat.v4.new_notebook(cells=[cell])
+    )
+    assert 'alt="one bar, of height one"' in html
