@@ -20,6 +20,7 @@ PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK)
 PALE = "#DCE9F2"
 _DASHES = ("-", "--", "-.", ":")
 _MARKERS = "osD^vPX"
+_HATCHES = ("", "//", "xx", "..", "\\\\", "++", "oo")
 plt.rcParams.update(
     {
         "figure.constrained_layout.use": True,
@@ -228,6 +229,23 @@ def network_diagram(model, input_size=(3, 32, 32)):
         axis.text(left + width / 2, 0.6, maps, ha="center", va="bottom", fontsize=9)
         left += width + 0.42
     axis.set(xlim=(-0.3, left - 0.1), ylim=(-1.0, 1.0))
+    return figure
+
+
+def grouped_bars(series, ylabel, *, title=None, width=7, height=3.4, text="{:.0f}"):
+    """Draw {name: {group: value}}: in each group a bar a name, told apart by colour and hatch."""
+    figure, (axis,) = _axes(width, height)
+    groups, thick = list(next(iter(series.values()))), 0.84 / len(series)
+    for i, (name, values) in enumerate(series.items()):
+        where = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * thick
+        heights = [values[group] for group in groups]
+        style = {"color": PALETTE[i], "hatch": _HATCHES[i], "ec": "white", "label": name}
+        drawn = axis.bar(where, heights, thick, **style)
+        axis.bar_label(drawn, labels=[text.format(height) for height in heights], fontsize=9)
+    axis.set_xticks(range(len(groups)), groups)
+    axis.grid(axis="x", visible=False)
+    axis.set(ylabel=ylabel, title=title)
+    axis.legend()
     return figure
 
 

@@ -1,0 +1,65 @@
+# The one door. Every target is a call of a Python program that can be called without make.
+
+PYTHON := python3
+VENV := .venv
+# Empty: not passed on. (Set here, so that variables of the same name in the shell do nothing.)
+PROFILE :=
+DATA :=
+DEVICE :=
+SEED :=
+JOBS :=
+ONLY :=
+
+ifeq ($(VENV),)
+  PY := $(PYTHON)
+  READY :=
+else
+  PY := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
+  READY := $(VENV)/.complete
+endif
+RUN_OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$(DATA)") \
+  $(if $(DEVICE),--device $(DEVICE)) $(if $(SEED),--seed $(SEED)) \
+  $(if $(JOBS),--jobs $(JOBS)) $(if $(ONLY),--only $(ONLY))
+
+.PHONY: help setup run-all test lint lab data refresh student site clean
+
+help: ## this list
+	@echo "make TARGET [NAME=value ...]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "For run-all: PROFILE=quick|full  DATA=auto|shapes|cifar10|cifar100|FOLDER  SEED=0"
+	@echo "             DEVICE=auto|cpu|cuda|mps  JOBS=2 (notebooks at once)  ONLY=\"02 05\""
+	@echo "Your own environment (conda): VENV= uses the python3 that is active, or PYTHON=..."
+
+setup: $(READY) ## the virtual environment .venv, if it is missing or pyproject.toml is newer
+
+run-all: $(READY) ## execute every notebook into build/executed/ and end with a table
+	$(PY) tools/run_all.py $(RUN_OPTIONS)
+
+test: $(READY) ## check code, units, stored outputs and student edition, as CI does
+	$(PY) tools/test.py
+
+lint: $(READY) ## check only the code's style
+	$(PY) tools/test.py lint
+
+lab: $(READY) ## open JupyterLab on the series
+	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks
+
+data: $(READY) ## fetch CIFAR-10 (170 MB; DATA=cifar100 for the other)
+	$(PY) -m densenet_lib data $(if $(DATA),--source "$(DATA)")
+
+refresh: $(READY) ## execute the notebooks and store them with fresh outputs (ONLY="02 05")
+	$(PY) tools/refresh.py $(if $(ONLY),--only $(ONLY))
+
+student: $(READY) ## write the notebooks without solutions into build/student/
+	$(PY) tools/student.py
+
+site: $(READY) ## turn what run-all executed into HTML pages in build/site/
+	$(PY) tools/site.py
+
+clean: ## delete what was built (build/ and caches; .venv and data stay)
+	rm -rf build .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
+
+$(VENV)/.complete: pyproject.toml
+	$(PYTHON) tools/setup.py $(VENV)

@@ -1,0 +1,105 @@
+"""The house itself: one list of dependencies, imports that run one way, one set of names."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from densenet_lib import data, lesson
+from tools import run_all
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = sorted((ROOT / "densenet_lib").glob("*.py"))
+SIBLINGS = {  # module: those of the library that it may import
+    "__init__": set(),
+    "densenet": set(),
+    "checks": set(),
+    "shapes": set(),
+    "training": set(),  # receives a model and batches, and knows neither
+    "data": {"shapes"},
+    "download": {"data"},
+    "analysis": {"densenet"},
+    "plots": {"densenet", "analysis"},
+    "lesson": {path.stem for path in LIBRARY} - {"__main__"},  # these two stand on top
+    "__main__": {path.stem for path in LIBRARY},
+}
+PACKAGES = {"torch", "torchvision", "numpy", "PIL", "tqdm", "matplotlib", "IPython"}
+
+
+def imported(source):
+    """Return what a module's source imports: (the library's modules, other top-level packages)."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(["densenet_lib"] * node.level + [node.module] * bool(node.module))
+            is_library = base == "densenet_lib"
+            names |= {f"{base}.{alias.name}" for alias in node.names} if is_library else {base}
+    library = {name.split(".")[1] for name in names if name.startswith("densenet_lib.")}
+    return library, {name.split(".")[0] for name in names} - {"densenet_lib"}
+
+
+def test_imports_are_read_in_every_form():
+    forms = """
+import os.path, densenet_lib.data
+from densenet_lib import shapes
+from densenet_lib.densenet import DenseNet
+def late():
+    from . import plots
+    from .analysis import ledger
+    from torch.nn import functional
+"""
+    library = {"data", "shapes", "densenet", "plots", "analysis"}
+    assert imported(forms) == (library, {"os", "torch"})
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
+def test_imports_run_one_way(path):
+    library, others = imported(path.read_text("utf-8"))
+    assert library <= SIBLINGS[path.stem]
+    assert others <= PACKAGES | sys.stdlib_module_names  # so never tests, tools or notebooks
+
+
+def test_the_heart_imports_torch_alone():
+    _, others = imported((ROOT / "densenet_lib" / "densenet.py").read_text("utf-8"))
+    assert others - sys.stdlib_module_names == {"torch"}
+
+
+def pip_dependencies(text):
+    """Return {name: bound} from the text of pyproject.toml."""
+    block = re.search(r"^dependencies = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE)[1]
+    found = dict(re.findall(r'"([\w-]+)([^"]*)"', block))
+    return {**found, "python": re.search(r'requires-python = "(.*)"', text)[1]}
+
+
+def conda_dependencies(text):
+    """Return {name: bound} from the text of environment.yml, PyTorch by the name that pip uses."""
+    found = dict(re.findall(r"^  - ([\w-]+)([^:\n]*)$", text.partition("dependencies:")[2], re.M))
+    assert found.pop("pip") == "" and "- -e ." in text
+    return {{"pytorch": "torch"}.get(name, name): bound for name, bound in found.items()}
+
+
+def test_conda_and_pip_install_the_same():
+    pip = pip_dependencies((ROOT / "pyproject.toml").read_text("utf-8"))
+    conda = conda_dependencies((ROOT / "environment.yml").read_text("utf-8"))
+    assert len(pip) > 5 and pip == conda
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("torch>=2.6", "torch>=2.7"), ('    "ruff', '    "einops>=0.8",\n    "ruff')]
+)
+def test_a_difference_between_conda_and_pip_is_noticed(old, new):
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert old in text
+    conda = conda_dependencies((ROOT / "environment.yml").read_text("utf-8"))
+    assert pip_dependencies(text.replace(old, new)) != conda
+
+
+def test_the_runner_knows_the_names_of_the_library():
+    """It has copies, because the library takes seconds to import."""
+    assert tuple(lesson.PROFILES) == run_all.PROFILES
+    assert lesson.DEVICES == run_all.DEVICES
+    assert data.SOURCES == run_all.SOURCES

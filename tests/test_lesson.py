@@ -1,0 +1,59 @@
+"""The line that opens a notebook: what it prints, what it returns, what it refuses."""
+
+import pytest
+import torch
+
+from densenet_lib import data, lesson
+
+
+def test_begin_says_what_is_in_use_and_seeds(capsys):
+    opened = lesson.begin("quick", "shapes", "cpu", 3)
+    first = torch.rand(2)
+    assert capsys.readouterr().out == (
+        "profile  quick: seconds on a laptop's CPU\ndata     shapes\ndevice   cpu\nseed     3\n"
+    )
+    assert opened.device == torch.device("cpu") and opened.seed == 3
+    torch.manual_seed(3)
+    assert torch.equal(first, torch.rand(2))
+
+
+def test_begin_says_how_to_get_cifar_when_it_falls_back(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("DENSENET_HOME", str(tmp_path))
+    assert lesson.begin("quick", "auto", "cpu", 0).source == "shapes"
+    assert "CIFAR-10 is not on disk; `make data` fetches it" in capsys.readouterr().out
+
+
+def test_pictures_are_loaded_when_asked_and_as_many_as_the_profile_has(monkeypatch):
+    asked = []
+
+    def load_images(source, split, limit):
+        asked.append((source, split, limit))
+        return object()
+
+    opened = lesson.begin("quick", "shapes", "cpu", 0)
+    monkeypatch.setattr(data, "load_images", load_images)
+    assert not asked
+    assert opened.train is opened.train and opened.test is not opened.train
+    assert asked == [("shapes", "train", 5_000), ("shapes", "test", 1_000)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("fast", "shapes", "cpu", 0), "PROFILE is 'fast': choose one of quick, full"),
+        (("quick", "shapes", "gpu", 0), "DEVICE is 'gpu': choose one of auto, cpu, cuda, mps"),
+        (("quick", "shapes", "cpu", -1), "SEED is -1: choose a whole number"),
+        (("quick", "shapes", "cpu", "0"), "SEED is '0': choose a whole number"),
+        (("quick", "cifar11", "cpu", 0), "cifar10"),
+    ],
+)
+def test_wrong_values_raise_with_the_right_ones(arguments, sentence):
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        lesson.begin(*arguments)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA GPU")
+    with pytest.raises(ValueError, match="PyTorch finds none here"):
+        lesson.begin("quick", "shapes", "cuda", 0)

@@ -1,0 +1,351 @@
+"""The programs in tools/: the runner, on notebooks that go wrong, and the smaller ones."""
+
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+
+import nbformat
+import pytest
+from house_rules import PARAMETERS, ROOT
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from tools import refresh, run_all, setup, site, student
+
+KERNELSPEC = {"kernelspec": refresh.KERNEL}
+RUNNER = [sys.executable, str(ROOT / "tools" / "run_all.py")]
+
+
+def write(path, *sources, tags=()):
+    """Write a notebook: the parameters cell, then these sources; the last one gets the tags."""
+    cells = [new_code_cell(PARAMETERS, id="parameters", metadata={"tags": ["parameters"]})]
+    cells += [new_code_cell(source, id=f"step-{n}") for n, source in enumerate(sources, start=2)]
+    cells[-1].metadata["tags"] = [*cells[-1].metadata.get("tags", []), *tags]
+    cells.insert(0, new_markdown_cell("# Title", id="title"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=cells, metadata=KERNELSPEC), path)
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    """Run a series in which nearly everything goes wrong once; return its folder and the result."""
+    tmp_path = tmp_path_factory.mktemp("series")
+    notebooks, executed = tmp_path / "notebooks", tmp_path / "build" / "executed"
+    seen = "print('no headline')\nimport os\nprint(PROFILE, DATA, DEVICE, SEED, os.getcwd())"
+    write(notebooks / "00_good.ipynb", seen, "print(SEED + 1, '%')", tags=["headline"])
+    write(notebooks / "01_fails.ipynb", "print(1)", "raise ValueError('too\\nbad')", "print(3)")
+    write(notebooks / "02_dies.ipynb", "import os", "os._exit(3)")
+    write(notebooks / "03_hangs.ipynb", "import time\ntime.sleep(100)")
+    write(notebooks / "04_leaves.ipynb", "raise SystemExit", "print('never')")
+    write(notebooks / "05_other.ipynb", "print('no SEED here')")
+    other = (notebooks / "05_other.ipynb").read_text("utf-8")
+    (notebooks / "05_other.ipynb").write_text(other.replace("SEED = ", "GRAIN = "), "utf-8")
+    write(notebooks / "06_unwanted.ipynb", "print('not chosen')")
+    executed.mkdir(parents=True)
+    (executed / "01_fails.ipynb").write_text("an earlier, good output")
+    (executed / "00_good.failed.ipynb").write_text("an earlier failure")
+    (tmp_path / "1e3").mkdir()
+    options = "--profile full --data 1e3 --device cpu --seed 4 --timeout 8 --jobs 3"
+    command = [*RUNNER, "--notebooks", "notebooks", "--build", "build", *options.split()]
+    command += ["--only", "00", "01", "02", "03", "04", "05_other"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    return tmp_path, result
+
+
+def row(result, name):
+    """Return a notebook's line in the final table, with single spaces."""
+    table = result.stdout[result.stdout.index("notebook  ") :]
+    return " ".join(next(line for line in table.splitlines() if line.startswith(name)).split())
+
+
+def test_a_series_goes_on_past_failures(series):
+    _, result = series
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "1 of 6 notebooks ran through" in result.stdout and "06_unwanted" not in result.stdout
+
+
+def test_a_good_notebook_shows_its_headline(series):
+    folder, result = series
+    name, status, seconds, *headline = row(result, "00_good").split()
+    assert (status, headline) == ("ok", ["5", "%"]) and 0 < float(seconds) < 100
+    assert not (folder / "build" / "executed" / "00_good.failed.ipynb").exists()
+
+
+def test_parameters_reach_the_notebook(series):
+    """A folder is made absolute and stays text, even if it looks like a number."""
+    folder, _ = series
+    cells = nbformat.read(folder / "build" / "executed" / "00_good.ipynb", as_version=4).cells
+    printed = next(cell for cell in cells if cell.id == "step-2").outputs[0].text
+    folder = folder.resolve()
+    assert printed == f"no headline\nfull {folder / '1e3'} cpu 4 {folder / 'notebooks'}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "detail"),
+    [
+        ("01_fails", "failed cell 3", "cell 3 (step-3): ValueError: too"),
+        ("02_dies", "kernel died", "cell 3 (step-3): the kernel died"),
+        ("03_hangs", "timeout", "cell 2 (step-2): still running at the time limit (--timeout)"),
+        ("04_leaves", "failed cell 2", "cell 2 (step-2): SystemExit"),
+        ("05_other", "unknown parameter", "no SEED tagged `parameters`"),
+    ],
+)
+def test_failures_are_told_apart(series, name, status, detail):
+    folder, result = series
+    assert row(result, name).startswith(f"{name} {status} ")
+    assert f"\n{name}.ipynb, {detail}\n" in result.stdout
+    assert (folder / "build" / "executed" / f"{name}.failed.ipynb").exists()
+    assert (folder / "build" / "logs" / f"{name}.log").stat().st_size > 0
+
+
+def test_a_failed_output_spares_the_good_one(series):
+    folder, _ = series
+    executed = folder / "build" / "executed"
+    assert (executed / "01_fails.ipynb").read_text() == "an earlier, good output"
+    endings = {path.name.partition(".")[2] for path in executed.iterdir()}
+    assert endings == {"ipynb", "failed.ipynb"}  # nothing half-done is left
+
+
+def alive(pid):
+    """Say whether a process runs; one that ended but was not collected does not."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return state.stdout.strip()[:1] not in ("", "Z")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no process groups to signal")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_all_children(tmp_path, number):
+    busy = """
+import os, pathlib, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+pathlib.Path("started").write_text(f"{os.getppid()} {os.getpid()} {child.pid} .")
+while True:
+    pass"""
+    write(tmp_path / "00_busy.ipynb", busy)
+    write(tmp_path / "01_waits.ipynb", "print(1)")
+    executed, started = tmp_path / "executed", tmp_path / "started"
+    executed.mkdir()
+    (executed / "00_busy.ipynb").write_text("an earlier, good output")
+    command = [*RUNNER, "--notebooks", str(tmp_path), "--build", str(tmp_path), "--jobs", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as runner:
+        deadline = time.monotonic() + 60
+        while not (started.exists() and started.read_text().endswith(".")):
+            assert time.monotonic() < deadline and runner.poll() is None
+            time.sleep(0.1)
+        papermill, kernel, child, _ = started.read_text().split()
+        assert alive(papermill) and alive(kernel) and alive(child)
+        runner.send_signal(number)
+        printed, _ = runner.communicate(timeout=60)
+    assert runner.returncode == 130
+    assert not alive(papermill) and not alive(kernel) and not alive(child)
+    result = namedtuple("Result", "stdout")(printed)
+    assert row(result, "00_busy").startswith("00_busy interrupted ")
+    assert row(result, "01_waits") == "01_waits not run 0.0"
+    assert "00_busy.ipynb, cell 2 (step-2): stopped\n" in printed
+    assert (executed / "00_busy.ipynb").read_text() == "an earlier, good output"
+
+
+def test_a_kernel_that_does_not_start_gets_a_second_try(tmp_path, monkeypatch, capsys):
+    """This one dies at its first start, as kernels do that lose a race for a port."""
+    spec = tmp_path / "kernels" / "shaky"
+    start = "import pathlib, sys; p = pathlib.Path(sys.argv.pop(1)); n = p.exists(); p.touch(); "
+    start += "n or sys.exit(1); from ipykernel.kernelapp import launch_new_instance as f; f()"
+    argv = [sys.executable, "-c", start, str(tmp_path / "tried"), "-f", "{connection_file}"]
+    spec.mkdir(parents=True)
+    described = {"argv": argv, "display_name": "Shaky", "language": "python"}
+    (spec / "kernel.json").write_text(json.dumps(described))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    monkeypatch.setattr(run_all, "KERNEL", "shaky")
+    write(tmp_path / "00_good.ipynb", "print('done')", tags=["headline"])
+    arguments = ["--notebooks", str(tmp_path), "--build", str(tmp_path)]
+    assert run_all.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "kernel died: 00_good" in printed and printed.count("start: 00_good") == 2
+
+
+def test_a_missing_kernel_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run_all, "KERNEL", "nowhere")
+    write(tmp_path / "00_good.ipynb", "print(1)")
+    assert run_all.main(["--notebooks", str(tmp_path), "--build", str(tmp_path)]) == 1
+    assert "no such kernel: 00_good" in (printed := capsys.readouterr().out)
+    assert "00_good.ipynb, Jupyter has none called nowhere" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("--only 07", "no notebook 07 in"),
+        ("--data no/such/folder", "--data takes auto, cifar10, cifar100, shapes or a folder"),
+        ("--profile fast", "invalid choice: 'fast'"),
+        ("--device tpu", "invalid choice: 'tpu'"),
+        ("--jobs 0 --timeout 0", "--jobs and --timeout take 1 or more"),
+        ("--seed -1", "--seed takes 0 or more"),
+        ("--notebooks no_such_folder", "there are: none"),
+    ],
+)
+def test_wrong_options_end_in_one_sentence(arguments, sentence, capsys):
+    with pytest.raises(SystemExit) as end:
+        run_all.main(arguments.split())
+    assert end.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_refresh_stores_outputs_and_spares_what_fails(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(refresh, "NOTEBOOKS", tmp_path)
+    for name in refresh.STORED:
+        monkeypatch.delenv(name, raising=False)
+    good, bad = tmp_path / "00_good.ipynb", tmp_path / "01_bad.ipynb"
+    write(good, "import sys\nprint(DATA, flush=True)\nprint(PROFILE, DEVICE, SEED)\n1 + 1")
+    write(bad, "1 / 0")
+    before = bad.read_bytes()
+
+    assert refresh.main([]) == 1
+    assert bad.read_bytes() == before and "ZeroDivisionError" in capsys.readouterr().out
+    notebook = nbformat.read(good, as_version=4)
+    printed, value = notebook.cells[2].outputs
+    assert printed.text == "shapes\nquick cpu 0\n" and value.data["text/plain"] == "2"
+    assert [cell.execution_count for cell in notebook.cells[1:]] == [1, 2]
+    assert notebook.cells[1].source == PARAMETERS
+    assert notebook.cells[1].metadata == {"tags": ["parameters"]}
+
+    stored = good.read_bytes()
+    assert refresh.main(["--only", "00", "--normalise"]) == 0
+    assert good.read_bytes() == stored and "unchanged" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == [good.name, bad.name]
+
+
+EXERCISE = '''def two(x):
+    """Return 2."""
+    ### BEGIN SOLUTION
+    one = 1
+    return one + one
+    ### END SOLUTION
+
+class Three:
+    def three(self):
+        ### BEGIN SOLUTION
+        return 3
+        ### END SOLUTION
+    four = 4'''
+STUDENTS = '''def two(x):
+    """Return 2."""
+    raise NotImplementedError("your turn")
+
+class Three:
+    def three(self):
+        raise NotImplementedError("your turn")
+    four = 4'''
+
+
+def test_student_copy(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(student, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(student, "STUDENT", tmp_path / "student")
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "renamed.ipynb").touch()
+    path = tmp_path / "notebooks" / "00_a.ipynb"
+    write(path, EXERCISE, "print(2)", "the answer is 2", tags=["solution"])
+    before = path.read_bytes()
+    assert student.main() == 0
+
+    (copy,) = (tmp_path / "student").iterdir()
+    cells = nbformat.read(copy, as_version=4).cells
+    sources = {cell.id: cell.source for cell in cells}
+    expected = {"title": "# Title", "parameters": PARAMETERS, "step-2": STUDENTS}
+    assert sources == {**expected, "step-3": "print(2)"}
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+    assert path.read_bytes() == before
+
+    write(path, EXERCISE.replace("        ### END", "        # END"))
+    with pytest.raises(SystemExit, match="00_a.ipynb, cell step-2: a solution marker has no"):
+        student.main()
+
+
+def test_site_keeps_alt_texts_and_links(tmp_path, monkeypatch):
+    monkeypatch.setattr(site, "BUILD", tmp_path)
+    with pytest.raises(SystemExit, match="run_all.py"):
+        site.main()
+    write(tmp_path / "executed" / "00_a.ipynb", "plot()")
+    notebook = nbformat.read(tmp_path / "executed" / "00_a.ipynb", as_version=4)
+    notebook.cells[0].source = "[next](01_b.ipynb#top) [far](https://a.org/x.ipynb)"
+    image = nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="})
+    image.metadata["image/png"] = {"alt": "a rising line"}
+    notebook.cells[2].outputs = [image]
+    nbformat.write(notebook, tmp_path / "executed" / "00_a.ipynb")
+    (tmp_path / "executed" / "00_a.failed.ipynb").write_text("not for readers")
+    site.main()
+    (page,) = (tmp_path / "site").iterdir()
+    text = page.read_text("utf-8")
+    assert 'alt="a rising line"' in text
+    assert 'href="01_b.html#top"' in text and 'href="https://a.org/x.ipynb"' in text
+
+
+def test_setup_marks_only_a_complete_environment(tmp_path, monkeypatch, capsys):
+    calls, code = [], 1
+    monkeypatch.setattr(subprocess, "call", lambda command: calls.append(command) or code)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="set-up failed"):
+        setup.main(str(tmp_path))
+    assert not (tmp_path / ".complete").exists()
+    code = 0
+    setup.main(str(tmp_path))
+    assert (tmp_path / ".complete").exists()
+    assert calls[-2][:3] == [sys.executable, "-m", "venv"] and calls[-1][-2:] == ["-e", "."]
+
+
+def test_an_old_python_is_told_so(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 9, 18))
+    with pytest.raises(SystemExit, match="This is Python 3.9, but the series needs 3.10"):
+        runpy.run_path(str(ROOT / "tools" / "setup.py"))
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Return a function that shows what `make ARGUMENTS` would do, in a copy that is set up."""
+    if not shutil.which("make"):
+        pytest.skip("no make here")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".complete").touch()
+
+    def show(*arguments, **environment):
+        command, env = ["make", "-n", *arguments], {**os.environ, **environment}
+        env.pop("MAKEFLAGS", None)
+        result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        return " ".join(result.stdout.split())
+
+    return show
+
+
+def test_make_passes_only_what_is_set(make):
+    assert make("run-all", PROFILE="full", DEVICE="x").endswith("python tools/run_all.py")
+    shown = make("run-all", "DATA=my photos", "ONLY=02 05", "SEED=0", "JOBS=2")
+    assert shown.endswith('run_all.py --data "my photos" --seed 0 --jobs 2 --only 02 05')
+    assert make("test", "VENV=", "PYTHON=python") == "python tools/test.py"
+
+
+def test_make_sets_up_when_it_is_time(make, tmp_path):
+    assert "setup.py" not in make("run-all")
+    later = time.time() + 10
+    os.utime(tmp_path / "pyproject.toml", (later, later))
+    assert make("run-all").startswith("python3 tools/setup.py .venv ")
+    assert "setup.py" not in make("run-all", "VENV=")
+
+
+def test_make_alone_lists_every_target():
+    if not shutil.which("make"):
+        pytest.skip("no make here")
+    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True).stdout
+    targets = "help setup run-all test lint lab data refresh student site clean".split()
+    assert [line.split()[0] for line in shown.splitlines()[1:12]] == targets
+
+
+def test_a_wrong_step_of_the_tests_is_refused():
+    command = [sys.executable, str(ROOT / "tools" / "test.py"), "everything"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2 and "no step everything" in result.stderr

@@ -1,0 +1,29 @@
+"""Turn the executed notebooks into pages for a browser, in build/site/."""
+
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+from nbconvert import HTMLExporter
+
+BUILD = Path(__file__).resolve().parents[1] / "build"
+LINK = re.compile(r'(href="[^":#]*)\.ipynb\b')  # to a neighbour, not to another site
+
+
+def main():
+    """Write one page for each notebook in build/executed/, linked as the notebooks are."""
+    paths = sorted(p for p in BUILD.glob("executed/[0-9]*.ipynb") if ".failed" not in p.name)
+    if not paths:
+        sys.exit("There is nothing in build/executed/: call `python tools/run_all.py` first.")
+    site = BUILD / "site"
+    site.mkdir(exist_ok=True)
+    exporter = HTMLExporter(template_name="classic")  # the one that keeps alternative texts
+    for path in paths:
+        page, _ = exporter.from_notebook_node(nbformat.read(path, as_version=4))
+        (site / f"{path.stem}.html").write_text(LINK.sub(r"\1.html", page), "utf-8")
+    print(f"{len(paths)} pages; open {site / paths[0].stem}.html")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Write the student edition of the notebooks into build/student/: no solutions, no outputs.
+
+What stands between `### BEGIN SOLUTION` and `### END SOLUTION` becomes one line that raises
+NotImplementedError; cells tagged `solution` are left out; all other source stays as it is.
+"""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+STUDENT = ROOT / "build" / "student"
+SOLUTION = re.compile(r"(?ms)^([ \t]*)### BEGIN SOLUTION.*?^[ \t]*### END SOLUTION[ \t]*$")
+YOUR_TURN = r'\1raise NotImplementedError("your turn")'
+
+
+def student_copy(notebook):
+    """Turn a notebook into its student copy, in place, and return it.
+
+    Raises: ValueError if a marker has no partner: a solution would slip through.
+    """
+    notebook.cells = [c for c in notebook.cells if "solution" not in c.metadata.get("tags", [])]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+            cell.source = SOLUTION.sub(YOUR_TURN, cell.source)
+            if re.search("### (BEGIN|END) SOLUTION", cell.source):
+                raise ValueError(f"cell {cell.id}: a solution marker has no partner, so add it")
+    return notebook
+
+
+def main():
+    """Write a student copy of every notebook and return the exit code."""
+    shutil.rmtree(STUDENT, ignore_errors=True)  # a renamed notebook would linger
+    STUDENT.mkdir(parents=True)
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        try:
+            copy = student_copy(nbformat.read(path, as_version=4))
+        except ValueError as error:
+            sys.exit(f"{path.name}, {error}")
+        nbformat.write(copy, STUDENT / path.name)
+    print(f"The student edition is in {STUDENT}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
