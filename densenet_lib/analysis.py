@@ -86,8 +86,8 @@ class Ledger:
 def ledger(model, input_size=(3, 32, 32)):
     """Return the accounts of a DenseNet, ours or torchvision's, for one image of `input_size`.
 
-    The stages are the stem, each block and transition, the last norm and the classifier. Each row is
-    measured on its own stage, and the totals are the model's own counts.
+    The stages are the stem, each block and transition, the last norm and the classifier. Each row
+    is measured on its own stage, and the totals are the model's own counts.
     """
     model = _on_meta(model)
     visits = _trace(model, input_size)

@@ -95,7 +95,7 @@ class DenseNet(nn.Module):
     Args:   growth_rate: k, maps that each layer adds.  block_config: layers in each block.
             num_init_features: maps that the stem makes.  bn_size: see DenseLayer; None for the
             basic network.  drop_rate: dropout after every convolution but the stem's, where the
-            authors' code has it.  compression: the share (0, 1] of its maps that a transition keeps.
+            authors' code has it.  compression: the share (0, 1] of its maps a transition keeps.
             stem: "conv-bn-relu" or "conv", a 3x3 convolution that keeps the size, with or without
             BN and ReLU; "imagenet", 7x7 with stride 2 and 3x3 max pooling, a quarter of the size.
     Shape:  (N, 3, H, W), normalised pixels -> (N, num_classes), logits.

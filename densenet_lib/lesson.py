@@ -65,17 +65,13 @@ def begin(profile="quick", source="auto", device="auto", seed=0):
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device != "cpu" and not getattr(torch, device).is_available():
-        raise ValueError(
-            f"DEVICE is {device!r}, but PyTorch finds none here: choose auto or cpu"
-        )
+        raise ValueError(f"DEVICE is {device!r}, but PyTorch finds none here: choose auto or cpu")
     torch.manual_seed(seed)
 
     print(f"profile  {profile}: {PROFILES[profile].meaning}")
     print(f"data     {resolved}")
     if (source, resolved) == ("auto", "shapes"):
-        print(
-            "         embedded pictures, since CIFAR-10 is not on disk; `make data` fetches it"
-        )
+        print("         embedded pictures, since CIFAR-10 is not on disk; `make data` fetches it")
     print(f"device   {device}")
     print(f"seed     {seed}")
     return Lesson(PROFILES[profile], resolved, torch.device(device), seed)

@@ -1,7 +1,7 @@
 """The figures of the notebooks, drawn from real objects, in one palette that everybody can read.
 
-Each function returns a matplotlib figure; `show(figure, alt)` displays it with its alternative text.
-Lines differ in marker and dash as well as in colour, so that they can be told apart in grey.
+Each function returns a matplotlib figure; `show(figure, alt)` displays it with its alternative
+text. Lines differ in marker and dash as well as in colour, so that they can be told apart in grey.
 """
 
 import matplotlib.pyplot as plt
@@ -193,7 +193,9 @@ def channel_staircase(model, input_size=(3, 32, 32), *, title=None):
         axis.bar(where, heights, color=colour, hatch=hatches[kind], ec="white", label=kind, width=1)
     ends = [i for i in range(len(counts)) if i + 1 == len(counts) or kinds[i + 1] == "transition"]
     for i in {0, *ends, *(i for i, kind in enumerate(kinds) if kind == "transition")}:
-        axis.text(i, counts[i], counts[i], ha="center", va="bottom", fontsize=9)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axis.text(i, counts[i] + 2, counts[i], ha="center", va="bottom", fontsize=9, bbox=box)
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set(xlabel="layers from the input", ylabel="feature maps", title=title)
     axis.legend(loc="upper left")
     return figure

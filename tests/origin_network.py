@@ -1,4 +1,4 @@
-"""The network of the notebook that this series grew from, as it was written: an oracle for tests."""
+"""The network of the notebook this series grew from, as it was written: an oracle for tests."""
 
 import torch
 from torch import nn

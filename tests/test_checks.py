@@ -191,6 +191,4 @@ def test_exercise_reports(capsys):
         raise NotImplementedError
     with pytest.raises(AssertionError, match="six maps"), checks.exercise("1.3"):
         raise AssertionError("six maps are missing")
-    assert capsys.readouterr().out == (
-        "Exercise 1.1: correct.\nExercise 1.2: not attempted yet.\n"
-    )
+    assert capsys.readouterr().out == ("Exercise 1.1: correct.\nExercise 1.2: not attempted yet.\n")

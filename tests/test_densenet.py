@@ -70,7 +70,9 @@ CIFAR = [  # depth, k, bottleneck, stem, classes, parameters, MACs
 ]
 
 
-@pytest.mark.parametrize(("depth", "k", "bottleneck", "stem", "classes", "parameters", "macs"), CIFAR)
+@pytest.mark.parametrize(
+    ("depth", "k", "bottleneck", "stem", "classes", "parameters", "macs"), CIFAR
+)
 def test_cifar_counts(depth, k, bottleneck, stem, classes, parameters, macs):
     with torch.device("meta"):
         model = densenet_cifar(
@@ -139,12 +141,16 @@ def test_old_and_wrapped_checkpoints_load():
     old = OrderedDict()
     for key, value in model.state_dict().items():
         for name in ("norm1", "norm2", "conv1", "conv2"):
-            key = key.replace(f"{name}.", f"{name[:-1]}.{name[-1]}.") if "denselayer" in key else key
+            key = (
+                key.replace(f"{name}.", f"{name[:-1]}.{name[-1]}.") if "denselayer" in key else key
+            )
         old["module." + key] = value
     assert "module.features.denseblock1.denselayer1.norm.1.weight" in old
     fresh, before = DenseNet(4, (2, 2), 8), list(old)
     fresh.load_state_dict(old, strict=True)
-    assert all(torch.equal(a, b) for a, b in zip(fresh.state_dict().values(), old.values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(fresh.state_dict().values(), old.values(), strict=True)
+    )
     assert list(old) == before  # the caller's dictionary is left alone
 
     nested = nn.Sequential(DenseNet(4, (2, 2), 8))
@@ -199,7 +205,9 @@ def test_dropout_acts_in_training_only():
 
 def test_basic_layer_has_one_convolution():
     layer = DenseLayer(24, 12, bn_size=None)
-    assert list(layer.state_dict())[0] == "norm1.weight" and "conv2.weight" not in layer.state_dict()
+    assert (
+        list(layer.state_dict())[0] == "norm1.weight" and "conv2.weight" not in layer.state_dict()
+    )
     assert layer.conv1.kernel_size == (3, 3)
     assert layer(torch.randn(2, 24, 5, 7)).shape == (2, 12, 5, 7)
 

@@ -74,7 +74,9 @@ def test_lines_differ_in_more_than_colour():
     figure = plots.curves({str(i): ([0, 1], [0, i]) for i in range(7)}, "x", "y")
     lines = figure.axes[0].get_lines()
     looks = [(line.get_linestyle(), line.get_marker(), line.get_color()) for line in lines]
-    for (dash_a, marker_a, colour_a), (dash_b, marker_b, colour_b) in itertools.combinations(looks, 2):
+    for (dash_a, marker_a, colour_a), (dash_b, marker_b, colour_b) in itertools.combinations(
+        looks, 2
+    ):
         assert (dash_a, marker_a) != (dash_b, marker_b) and colour_a != colour_b
 
 
@@ -92,7 +94,9 @@ def test_alternative_text_reaches_the_html(monkeypatch):
     plots.show(plots.bars({"a": 1}, "x"), "one bar, of height one")
     assert not plt.get_fignums()  # closed, so that it is not drawn a second time
 
-    output = nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="}, metadata=published)
+    output = nbformat.v4.new_output(
+        "display_data", {"image/png": "iVBORw0KGgo="}, metadata=published
+    )
     cell = nbformat.v4.new_code_cell("plot", outputs=[output], execution_count=1)
     html, _ = HTMLExporter(template_name="classic").from_notebook_node(
         nbformat.v4.new_notebook(cells=[cell])
