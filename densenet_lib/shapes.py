@@ -10,6 +10,8 @@ element at a time; never sin, exp or a sum over an array. The random numbers com
 `RandomState`, whose stream numpy has promised never to change (unlike that of `default_rng`).
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 
 SIZES = {"train": 10_000, "test": 2_000}
@@ -18,18 +20,10 @@ SPECKS = 3  # bits of confetti on a picture, some too small to see
 CHUNK = 16  # pictures painted at once: few enough to stay in the processor's cache
 
 
-# The outlines: how far the point (x, y) lies outside the shape; less than zero means inside. y
-# points upwards, and every shape just fits into the circle of radius 1 around (0, 0).
+# The outlines: how far the point (x, y) lies outside the shape; less than zero means inside.
+# Every shape just fits into the circle of radius 1 around (0, 0).
 def _circle(x, y, radius=1.0):
     return np.sqrt(x * x + y * y) - radius
-
-
-def _ring(x, y):
-    return np.abs(_circle(x, y, 0.75)) - 0.25
-
-
-def _moon(x, y):
-    return np.maximum(_circle(x, y), -_circle(x - 0.5, y, 0.8))  # a circle with a bite taken out
 
 
 def _heart(x, y):
@@ -46,14 +40,6 @@ def _star(x, y):
 def _flower(x, y):
     x, y = _fold_in_five(x, y)
     return _circle(x, y - 0.6, 0.4)  # one petal
-
-
-def _triangle(x, y):
-    return np.maximum(0.866 * np.abs(x) + 0.5 * y, -y) - 0.5
-
-
-def _square(x, y):
-    return np.maximum(np.abs(x), np.abs(y)) - 0.7071
 
 
 def _cross(x, y):
@@ -77,17 +63,17 @@ def _fold_in_five(x, y):
     return x, y
 
 
-OUTLINES = {  # name: (outline, its area), so that the size can be chosen by the area
-    "circle": (_circle, 3.1416),
-    "ring": (_ring, 2.3562),
-    "moon": (_moon, 1.5295),
-    "heart": (_heart, 2.2324),
-    "star": (_star, 1.4695),
-    "flower": (_flower, 2.3925),
-    "triangle": (_triangle, 1.2990),
-    "square": (_square, 2.0000),
-    "cross": (_cross, 2.0000),
-    "arrow": (_arrow, 1.3922),
+OUTLINES = {  # name: (area, outline); the area, so that each picture's size can follow from it
+    "circle": (3.1416, _circle),
+    "ring": (2.3562, lambda x, y: np.abs(_circle(x, y, 0.75)) - 0.25),
+    "moon": (1.5295, lambda x, y: np.maximum(_circle(x, y), -_circle(x - 0.5, y, 0.8))),
+    "heart": (2.2324, _heart),
+    "star": (1.4695, _star),
+    "flower": (2.3925, _flower),
+    "triangle": (1.2990, lambda x, y: np.maximum(0.866 * np.abs(x) + 0.5 * y, -y) - 0.5),
+    "square": (2.0000, lambda x, y: np.maximum(np.abs(x), np.abs(y)) - 0.7071),
+    "cross": (2.0000, _cross),
+    "arrow": (1.3922, _arrow),
 }
 CLASSES = tuple(OUTLINES)
 
@@ -113,8 +99,8 @@ def draw(split="train", seed=0):
         rows = np.flatnonzero(labels == label)
         for start in range(0, len(rows), CHUNK):
             some = rows[start : start + CHUNK]
-            scene = {key: values[some] for key, values in scenes.items()}
-            images[some] = _paint(*OUTLINES[name], **scene)
+            scene = SimpleNamespace(**{key: values[some] for key, values in scenes.items()})
+            images[some] = _paint(*OUTLINES[name], scene)
     return images, labels
 
 
@@ -136,44 +122,67 @@ def _imagine(rng, count):
         return lightness[..., None] + uniform(0, strength, *shape, 1) * (rgb - grey)
 
     lightness = uniform(80, 150)
+    contrast = uniform(30, 100)  # between the shape and its ground; few shapes are the darker one
+    contrast = np.where(uniform(0, 1) < 0.12, -contrast, contrast)
     return {
-        "area": uniform(120, 260),  # pixels
+        "area": uniform(110, 260, 1),  # pixels
         "place": uniform(-1, 1, 2),  # from edge to edge of the room that there is
         "turn": direction(),
-        "ground": colour(lightness, 70),
-        "paint": colour(lightness + uniform(30, 80), 90),
+        "ground": colour(lightness, 80),
+        "paint": colour(lightness + contrast, 110),
         "light": direction() * uniform(0, 40, 1),  # lighter on one side
         "stripes": direction() / uniform(8, 16, 1),  # waves per pixel
-        "stripes_start": uniform(0, 1),
-        "stripes_depth": uniform(0, 18),
-        "speck_place": uniform(0, SIDE, SPECKS, 2),
-        "speck_radius": uniform(-1, 2, SPECKS),
-        "speck_paint": colour(lightness[:, None] + uniform(-40, 40, SPECKS), 90, SPECKS),
+        "stripes_start": uniform(0, 1, 1, 1),
+        "stripes_depth": uniform(0, 18, 1, 1),
+        "speck_place": uniform(0, SIDE, SPECKS, 2),  # pixels
+        "speck_radius": uniform(-1.5, 2.5, SPECKS, 1, 1),  # pixels; below zero there is no speck
+        "speck_paint": colour(lightness[:, None] + uniform(-40, 40, SPECKS), 110, SPECKS),
         "grain": np.frombuffer(rng.bytes(count * SIDE * SIDE), np.uint8).reshape(-1, SIDE, SIDE),
     }
 
 
-def _paint(outline, unit_area, *, area, place, turn, ground, paint, light, grain, **rest):
+def _paint(unit_area, outline, scene):
     """Paint one shape into many scenes; return uint8 (N, 3, 32, 32)."""
     pixels = np.arange(SIDE, dtype=np.float32) + 0.5
-    fine = (np.arange(2 * SIDE, dtype=np.float32) + 0.5) / 2.0  # two points per pixel and direction
+    picture = np.tile(scene.ground[:, :, None, None], (SIDE, SIDE))
 
-    stripes = _wave(_along(rest["stripes"], pixels, pixels) + rest["stripes_start"][:, None, None])
-    shade = _along(light / SIDE, pixels - SIDE / 2, pixels - SIDE / 2)
-    shade += rest["stripes_depth"][:, None, None] * (stripes - 0.5)
-    # The grain of a photograph: the two halves of a random byte, added, from -15 to 15.
-    shade += ((grain & 15).astype(np.float32) + (grain >> 4).astype(np.float32) - 15.0) / 2.0
-
-    picture = np.repeat(ground, SIDE * SIDE).reshape(-1, 3, SIDE, SIDE)
     for i in range(SPECKS):
-        x, y = pixels - rest["speck_place"][:, i, :1], pixels - rest["speck_place"][:, i, 1:]
-        distance = _circle(x[:, None, :], y[:, :, None], rest["speck_radius"][:, i, None, None])
-        _cover(picture, distance, rest["speck_paint"][:, i])
+        x, y = pixels - scene.speck_place[:, i, :1], pixels - scene.speck_place[:, i, 1:]
+        distance = _circle(x[:, None, :], y[:, :, None], scene.speck_radius[:, i])
+        _cover(picture, _soft(distance), scene.speck_paint[:, i])
 
-    size = np.sqrt(area / unit_area)[:, None]  # pixels: the radius of the circle around the shape
-    centre = SIDE / 2 + place * (SIDE / 2 - size)
+    fine = (np.arange(2 * SIDE, dtype=np.float32) + 0.5) / 2.0  # 2 x 2 points for each pixel
+    size = np.sqrt(scene.area / unit_area)  # pixels: the radius of the circle around the shape
+    centre = SIDE / 2 + scene.place * (SIDE / 2 - 1.0 - size)  # a pixel's width from the frame
     x, y = (fine - centre[:, :1]) / size, (fine - centre[:, 1:]) / size
-    ahead, left = turn, np.stack([-turn[:, 1], turn[:, 0]], axis=1)
-    distance = outline(_along(ahead, x, y), _along(left, x, y)) * size[:, :, None]
-    _cover(picture, distance, paint)
+    ahead, aside = scene.turn, np.stack([-scene.turn[:, 1], scene.turn[:, 0]], axis=1)
+    inside = _soft(outline(_along(ahead, x, y), _along(aside, x, y)) * size[:, :, None])
+    inside = inside[:, ::2] + inside[:, 1::2]
+    _cover(picture, (inside[:, :, ::2] + inside[:, :, 1::2]) / 4.0, scene.paint)
+
+    waves = _wave(_along(scene.stripes, pixels, pixels) + scene.stripes_start)
+    shade = _along(scene.light / SIDE, pixels - SIDE / 2, pixels - SIDE / 2)
+    # The grain of a photograph: the two halves of a random byte, added, from -15 to 15.
+    grain = (scene.grain & 15).astype(np.float32) + (scene.grain >> 4).astype(np.float32) - 15.0
+    shade += scene.stripes_depth * waves + grain / 2.0
     return np.clip(picture + shade[:, None] + 0.5, 0.0, 255.0).astype(np.uint8)
+
+
+def _along(direction, x, y):
+    """Return how far each point of the grid x by y lies along its picture's direction."""
+    return (direction[:, :1] * x)[:, None, :] + (direction[:, 1:] * y)[:, :, None]
+
+
+def _wave(x):
+    """Return a zigzag of period 1 between -1/2 and 1/2."""
+    return np.abs(x - np.floor(x) - 0.5) * 2.0 - 0.5
+
+
+def _soft(distance):
+    """Return 1 inside, 0 outside, and between them on an edge one pixel wide."""
+    return np.clip(0.5 - distance, 0.0, 1.0)
+
+
+def _cover(picture, inside, colour):
+    """Lay a colour over the pictures, in place, as thick as `inside` says."""
+    picture += inside[:, None] * (colour[:, :, None, None] - picture)

@@ -1,16 +1,16 @@
+import contextlib
 import hashlib
 import http.server
 import io
 import json
-import os
 import pickle
 import re
-import signal
 import socket
 import subprocess
 import sys
 import tarfile
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -303,6 +303,7 @@ def test_a_server_without_ranges_sends_all_again(server, sources, home, tiny):
     (home / "cifar-10-python.tar.gz.part").write_bytes(tiny.archive[:5000])
     sources(server.url("plain"))
     assert fetch_cifar().is_dir() and left(home) == WHOLE
+    assert server.asked == [("plain", "bytes=5000-")]
 
 
 @pytest.mark.parametrize("rest", [b"", b"and more"])
@@ -437,6 +438,19 @@ def test_a_read_only_copy_is_enough(server, sources, home, monkeypatch):
     assert fetch_cifar() == folder
 
 
+def test_who_had_to_wait_finds_it_done(home, tiny, monkeypatch):
+    @contextlib.contextmanager
+    def wait_for_another_process(path):
+        (home / "cifar-10-batches-py").mkdir()
+        for name, content in tiny.files.items():
+            (home / "cifar-10-batches-py" / name).write_bytes(content)
+        yield
+
+    monkeypatch.setattr(download, "_one_at_a_time", wait_for_another_process)
+    assert fetch_cifar() == home / "cifar-10-batches-py"  # though no source is there to ask
+    assert left(home) == ["cifar-10-batches-py"]
+
+
 # The command, in processes of its own
 
 DRIVER = """
@@ -451,62 +465,40 @@ sys.exit(__main__.main(["data", "--root", sys.argv[2]]))
 """
 
 
-@pytest.fixture
-def command(server, tiny, tmp_path):
-    constants = json.dumps(tiny.constants() | {"url": server.url("hold")})
-    root, running = tmp_path / "shared", []
-
-    def start():
-        call = [sys.executable, "-c", DRIVER, constants, str(root)]
-        running.append(
-            subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        )
-        return running[-1]
-
-    yield start, root
-    for process in running:
-        process.kill()
-        process.communicate()
-
-
-def wait_for_half(server, process):
-    while not server.half.wait(0.05):
-        assert process.poll() is None, process.stdout.read()
-
-
-def wait_for_words(process, words):
-    for line in process.stdout:
-        if words in line:
+def wait_until(true):
+    for _ in range(1200):  # a minute
+        if true():
             return
-    raise AssertionError(f"the process ended without {words!r}")
+        time.sleep(0.05)
+    raise AssertionError("waited for a minute in vain")
 
 
-def test_of_two_processes_one_fetches_and_the_other_waits(server, command):
-    start, root = command
-    first = start()
-    wait_for_half(server, first)
-    second = start()
-    wait_for_words(second, "Another process is fetching")
-    server.go.set()
-    outputs = [process.communicate(timeout=60)[0] for process in (first, second)]
-    assert [first.returncode, second.returncode] == [0, 0], outputs
-    assert all(str(root / "cifar-10-batches-py") in output for output in outputs)
-    assert server.asked == [("hold", None)] and left(root) == WHOLE
-
-
-def test_a_killed_process_leaves_a_start_but_no_lock(server, command, tiny):
-    start, root = command
-    first = start()
-    wait_for_half(server, first)
-    second = start()
-    wait_for_words(second, "Another process is fetching")
-    first.send_signal(signal.SIGKILL if os.name != "nt" else signal.SIGTERM)
-    server.go.set()
-    output, _ = second.communicate(timeout=60)
-    assert second.returncode == 0 and str(root) in output
-    (_, nothing), (_, wanted) = server.asked
+def test_of_three_processes_one_fetches_and_if_it_is_killed_one_goes_on(server, tiny, tmp_path):
+    constants = json.dumps(tiny.constants() | {"url": server.url("hold")})
+    root, logs = tmp_path / "shared", [tmp_path / f"log{i}" for i in range(3)]
+    call, processes = [sys.executable, "-c", DRIVER, constants, str(root)], []
+    try:
+        for log in logs:
+            with open(log, "w") as file:
+                processes.append(subprocess.Popen(call, stdout=file, stderr=subprocess.STDOUT))
+        wait_until(server.half.is_set)
+        wait_until(lambda: sum("Another process is" in log.read_text() for log in logs) == 2)
+        assert server.asked == [("hold", None)], "only one may ask"
+        (first,) = (i for i, log in enumerate(logs) if "Fetching" in log.read_text())
+        processes[first].kill()
+        server.go.set()
+        codes = [process.wait(60) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    told = [log.read_text() for log in logs]
+    assert [code == 0 for code in codes] == [i != first for i in range(3)], told
+    assert sum(f"checked: {root / 'cifar-10-batches-py'}" in text for text in told) == 2
+    assert not any("Traceback" in text for text in told)
+    _, (_, wanted) = server.asked  # one more only: the third process finds it done
     have = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
-    assert nothing is None and 0 < have <= len(tiny.archive) // 2 and left(root) == WHOLE
+    assert 0 < have <= len(tiny.archive) // 2 and left(root) == WHOLE
 
 
 # The command line

@@ -88,6 +88,14 @@ def test_bars_and_heatmap_write_their_values():
     assert texts(plots.heatmap([[1, 2], [3, float("nan")]], "x", "y")) == ["1", "2", "3"]
 
 
+def test_grouped_bars_differ_in_hatch_and_carry_their_values():
+    series = {"ours": {"a": 1, "b": 2}, "theirs": {"a": 30, "b": 40}}
+    figure = plots.grouped_bars(series, "per second")
+    assert [int(text) for text in texts(figure)] == [1, 2, 30, 40]
+    looks = {(bar.get_facecolor(), bar.get_hatch()) for bar in figure.axes[0].patches}
+    assert len(looks) == len({colour for colour, _ in looks}) == len({h for _, h in looks}) == 2
+
+
 def test_alternative_text_reaches_the_html(monkeypatch):
     published = {}
     monkeypatch.setattr(plots, "display", lambda figure, metadata: published.update(metadata))

@@ -49,8 +49,8 @@ def series(tmp_path_factory):
     executed.mkdir(parents=True)
     (executed / "01_fails.ipynb").write_text("an earlier, good output")
     (executed / "00_good.failed.ipynb").write_text("an earlier failure")
-    (tmp_path / "1e3").mkdir()
-    options = "--profile full --data 1e3 --device cpu --seed 4 --timeout 8 --jobs 3"
+    (tmp_path / "pictures").mkdir()
+    options = "--profile full --data pictures --device cpu --seed 4 --timeout 8 --jobs 3"
     command = [*RUNNER, "--notebooks", "notebooks", "--build", "build", *options.split()]
     command += ["--only", "00", "01", "02", "03", "04", "05_other"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
@@ -77,12 +77,12 @@ def test_a_good_notebook_shows_its_headline(series):
 
 
 def test_parameters_reach_the_notebook(series):
-    """A folder is made absolute and stays text, even if it looks like a number."""
+    """A folder is made absolute, because the notebook runs in its own."""
     folder, _ = series
     cells = nbformat.read(folder / "build" / "executed" / "00_good.ipynb", as_version=4).cells
     printed = next(cell for cell in cells if cell.id == "step-2").outputs[0].text
     folder = folder.resolve()
-    assert printed == f"no headline\nfull {folder / '1e3'} cpu 4 {folder / 'notebooks'}\n"
+    assert printed == f"no headline\nfull {folder / 'pictures'} cpu 4 {folder / 'notebooks'}\n"
 
 
 @pytest.mark.parametrize(
@@ -274,13 +274,14 @@ def test_site_keeps_alt_texts_and_links(tmp_path, monkeypatch):
     notebook.cells[0].source = "[next](01_b.ipynb#top) [far](https://a.org/x.ipynb)"
     image = nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="})
     image.metadata["image/png"] = {"alt": "a rising line"}
-    notebook.cells[2].outputs = [image]
+    pieces = [nbformat.v4.new_output("stream", text=text) for text in ("piece 1\n", "piece 2\n")]
+    notebook.cells[2].outputs = [image, *pieces]
     nbformat.write(notebook, tmp_path / "executed" / "00_a.ipynb")
     (tmp_path / "executed" / "00_a.failed.ipynb").write_text("not for readers")
     site.main()
     (page,) = (tmp_path / "site").iterdir()
     text = page.read_text("utf-8")
-    assert 'alt="a rising line"' in text
+    assert 'alt="a rising line"' in text and "piece 1\npiece 2" in text
     assert 'href="01_b.html#top"' in text and 'href="https://a.org/x.ipynb"' in text
 
 

@@ -200,7 +200,7 @@ def main(arguments=None):
     options = ["--execution-timeout", str(chosen.timeout), "--start-timeout", "120"]
     for name in ("profile", "data", "device", "seed"):  # what is not given, the notebook decides
         if (value := getattr(chosen, name)) is not None:
-            options += ["-p" if name == "seed" else "-r", name.upper(), str(value)]
+            options += ["-p", name.upper(), str(value)]
     runs = [Run(path, chosen.build.resolve(), options) for path in chosen.found]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jobs = min(chosen.jobs or max(1, cores // 2), len(runs))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 from nbconvert import HTMLExporter
+from traitlets.config import Config
 
 BUILD = Path(__file__).resolve().parents[1] / "build"
 LINK = re.compile(r'(href="[^":#]*)\.ipynb\b')  # to a neighbour, not to another site
@@ -18,7 +19,8 @@ def main():
         sys.exit("There is nothing in build/executed/: call `python tools/run_all.py` first.")
     site = BUILD / "site"
     site.mkdir(exist_ok=True)
-    exporter = HTMLExporter(template_name="classic")  # the one that keeps alternative texts
+    whole_streams = Config(CoalesceStreamsPreprocessor={"enabled": True})
+    exporter = HTMLExporter(whole_streams, template_name="classic")  # "lab" drops alt texts
     for path in paths:
         page, _ = exporter.from_notebook_node(nbformat.read(path, as_version=4))
         (site / f"{path.stem}.html").write_text(LINK.sub(r"\1.html", page), "utf-8")
