@@ -5,15 +5,9 @@ folder of pictures. Nothing here touches the network; `download.py` does. Built 
 """
 
 import difflib
-import hashlib
-import json
 import math
 import os
 import warnings
-import zipfile
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,16 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
-from tqdm import tqdm
 
-from . import shapes
+from densenet_lib import shapes
+from densenet_lib.folders import read_folder
 
-SIZE = 32  # pixels: every picture is SIZE x SIZE
 SHIFT = 4  # pixels: the largest shift of an augmented picture, in each direction
 SOURCES = ("auto", "cifar10", "cifar100", "shapes")
 SPLITS = ("train", "test")
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -103,7 +94,9 @@ def load_images(source="auto", split="train", *, root=None, limit=None, seed=0):
     elif source in SOURCES:
         name, classes, splits = _read_cifar(source, root)
     else:
-        name, classes, splits = _read_folder(Path(source), seed)
+        name, (classes, splits) = Path(source).name, read_folder(Path(source), home() / "cache")
+        if len(splits) == 1:
+            splits = _split_fifth(*splits[0], seed, least=len(classes))
     images, labels = splits[SPLITS.index(split)]
     mean, std = channel_statistics(splits[0][0])
     image_set = ImageSet(images, labels, tuple(classes), mean, std, name, split)
@@ -226,6 +219,13 @@ def _stratified(labels, seed, *, proportional=False):
     return by_class[key.argsort(stable=True)]
 
 
+def _split_fifth(images, labels, seed, least):
+    """Split a folder that has no test/: a fifth of the pictures, with its mix of classes."""
+    order, cut = _stratified(labels, seed, proportional=True), max(len(labels) // 5, least)
+    train, test = order[cut:].sort().values, order[:cut].sort().values
+    return [(images[train], labels[train]), (images[test], labels[test])]
+
+
 @cache  # drawn once, though train, test and the statistics all ask for it
 def _draw_shapes(split):
     return shapes.draw(split, seed=0)
@@ -278,117 +278,3 @@ def _find_folder(source):
         f"There is no source and no folder {str(source)!r} (looked in {Path.cwd()}): {meant} "
         f"{', '.join(SOURCES)}, or the path of a folder with one subfolder of pictures a class."
     )
-
-
-def _read_folder(folder, seed):
-    present = [s for s in SPLITS if (folder / s).is_dir()]
-    if len(present) == 1:
-        rest = f"make both, or name {folder / present[0]} to have it split"
-        raise ValueError(f"{folder} has {present[0]}/ but not both train/ and test/: {rest}.")
-    parts = [_scan(folder / part) for part in present or [""]]
-    classes = list(parts[0])
-    if len(classes) == 1:
-        raise ValueError(f"{folder} has one class only ({classes[0]}): add a folder for another.")
-    if unknown := ", ".join(c for c in parts[-1] if c not in classes):
-        raise ValueError(f"{folder} has {unknown} in test/, not in train/: name classes alike.")
-    if not present and (alone := [c for c in classes if len(parts[0][c]) == 1]):
-        raise ValueError(f"{folder} has one picture only of {alone[0]}: a split takes two or more.")
-    entries = [entry for part in parts for found in part.values() for entry in found]
-    images = _decode(folder, [(e.path, e.stat().st_size, e.stat().st_mtime_ns) for e in entries])
-    labels = [classes.index(c) for part in parts for c, found in part.items() for _ in found]
-    labels, cut = torch.tensor(labels), sum(map(len, parts[0].values()))
-    if present:
-        numbers = slice(cut), slice(cut, None)
-    else:
-        cut, order = max(cut // 5, len(classes)), _stratified(labels, seed, proportional=True)
-        numbers = order[cut:].sort().values, order[:cut].sort().values
-    return folder.name, classes, [(images[n], labels[n]) for n in numbers]
-
-
-def _scan(folder):
-    """List the pictures of each class folder: {class: [directory entries]}, by name."""
-
-    def listed(path, wanted):  # but for hidden files, and what unpacking on a Mac leaves
-        found = (e for e in os.scandir(path) if not e.name.startswith((".", "__MACOSX")))
-        return sorted(filter(wanted, found), key=lambda entry: entry.name)
-
-    def is_picture(entry):
-        return entry.name.lower().endswith(ENDINGS)
-
-    found = {c.name: listed(c, is_picture) for c in listed(folder, os.DirEntry.is_dir)}
-    if not found:
-        loose = f"{len(listed(folder, is_picture))} pictures lie directly in it"
-        raise ValueError(f"{folder} has no class folders ({loose}): give each class a subfolder.")
-    if empty := [c for c in found if not found[c]]:
-        fill = f"put some there ({' '.join(ENDINGS)}), or remove the folder"
-        raise ValueError(f"The class folder {folder / empty[0]} holds no pictures: {fill}.")
-    return found
-
-
-def _decode(folder, files):
-    """Decode files to uint8 (N, 3, 32, 32), or take them from what was kept in the cache last time.
-
-    A folder has one file there, which counts only if all names, sizes and times are unchanged.
-    """
-    listing = hashlib.sha256(json.dumps(files).encode()).hexdigest()
-    place = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
-    store = home() / "cache" / f"{folder.name}-{place}.npz"
-    try:
-        with open(store, "rb") as file, np.load(file) as kept:
-            if kept["listing"] == listing:
-                return torch.from_numpy(kept["images"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # there is none yet, or it is damaged, which is the same
-    images = np.empty((len(files), 3, SIZE, SIZE), np.uint8)
-    kinds, unreadable = Counter(), []
-
-    def read(numbers):
-        for i in numbers:
-            try:
-                images[i], kind = read_picture(files[i][0])
-                yield kind
-            except Exception as error:  # pillow's decoders raise many kinds for a damaged file
-                unreadable.append(f"{files[i][0]} ({error})")
-
-    parts = [range(i, min(i + 256, len(files))) for i in range(0, len(files), 256)]
-    bar = tqdm(total=len(files), desc=f"Reading {folder.name}", delay=2, disable=None, leave=False)
-    with ThreadPoolExecutor() as pool, bar:
-        for found in pool.map(lambda part: list(read(part)), parts):
-            kinds.update(found)
-            bar.update(len(found))
-    if unreadable:
-        count = f"{len(unreadable)} of {len(files)} pictures in {folder} cannot be read"
-        raise ValueError(f"{count}: repair or remove them; the first is {min(unreadable)}.")
-    if converted := ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()) if kind != "RGB"):
-        which = f"{converted} of {len(files)} pictures in {folder}"
-        warnings.warn(f"Converted to RGB, on white where transparent: {which}.", stacklevel=4)
-    part = f"{store}.{os.getpid()}.part"
-    try:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
-            np.savez(file, images=images, listing=listing)
-        os.replace(part, store)
-    except OSError as error:
-        again = f"so the next start decodes {folder} again"
-        warnings.warn(f"Cannot keep {store} ({error.strerror}), {again}.", stacklevel=4)
-    finally:
-        with suppress(OSError):
-            os.unlink(part)
-    return torch.from_numpy(images)
-
-
-def read_picture(path):
-    """Read the middle square of a picture of any size: uint8 (3, 32, 32), and the kind it was."""
-    with Image.open(path) as picture:
-        kind = {"1": "black-and-white", "L": "grey", "P": "palette"}.get(picture.mode, picture.mode)
-        picture.draft(None, (4 * SIZE, 4 * SIZE))  # lets a large JPEG be decoded small, and fast
-        ImageOps.exif_transpose(picture, in_place=True)  # a phone notes how it was held
-        if picture.mode.startswith("I;16"):  # pillow would cut 16 bits off at white, not scale them
-            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-        if picture.has_transparency_data:
-            picture = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        picture = picture.convert("RGB")
-        if picture.size != (SIZE, SIZE):
-            picture = ImageOps.fit(picture, (SIZE, SIZE))  # crops the middle, resizes smoothly
-        return np.asarray(picture).transpose(2, 0, 1), kind

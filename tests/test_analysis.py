@@ -88,6 +88,8 @@ def test_ledger_rows_add_up_to_the_models_own_counts(model, size, connections):
     for column in ("layers", "connections", "parameters", "macs", "activation_bytes"):
         assert sum(getattr(row, column) for row in table.stages) == getattr(table.total, column)
     assert table.total.parameters == analysis.count_parameters(model)
+    assert table.total.macs == analysis.count_macs(model, (3, size, size))
+    assert table.total.activation_bytes == analysis.activation_bytes(model, (3, size, size))
     assert table.total.connections == connections
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import datasets, transforms
 
-from densenet_lib import data
+from densenet_lib import data, folders
 from densenet_lib.data import Batches, ImageSet, channel_statistics, load_images, split_validation
 
 
@@ -154,7 +154,7 @@ def test_a_picture_of_another_size_is_cropped_to_its_middle_square_and_smoothed(
     coarse = Image.fromarray(rng.integers(0, 256, (9, 15, 3), np.uint8))
     wide = coarse.resize((150, 90), Image.Resampling.BICUBIC)
     wide.save(tmp_path / "wide.png")
-    pixels, kind = data.read_picture(tmp_path / "wide.png")
+    pixels, kind = folders.read_picture(tmp_path / "wide.png")
     square = TF.center_crop(TF.pil_to_tensor(wide), 90).float()
     smooth = TF.resize(square, 32, TF.InterpolationMode.BICUBIC, antialias=True)
     assert kind == "RGB" and pixels.shape == (3, 32, 32)
@@ -166,7 +166,7 @@ def test_a_large_jpeg_read_small_looks_the_same(tmp_path, rng, scale):
     coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8))
     photo = coarse.resize((32 * scale, 24 * scale), Image.Resampling.BICUBIC)
     photo.save(tmp_path / "photo.jpg", quality=95, subsampling=0)
-    pixels, _ = data.read_picture(tmp_path / "photo.jpg")
+    pixels, _ = folders.read_picture(tmp_path / "photo.jpg")
     plain = photo.crop((4 * scale, 0, 28 * scale, 24 * scale)).resize((32, 32))
     assert np.abs(pixels - np.asarray(plain, float).transpose(2, 0, 1)).mean() < 2
 
@@ -177,7 +177,7 @@ def test_a_phone_picture_is_turned_upright(tmp_path, rng):
     exif[0x0112] = 6  # orientation: to be shown turned a quarter to the right
     Image.fromarray(np.rot90(upright)).save(tmp_path / "phone.png", exif=exif)
     np.testing.assert_array_equal(
-        data.read_picture(tmp_path / "phone.png")[0], upright.transpose(2, 0, 1)
+        folders.read_picture(tmp_path / "phone.png")[0], upright.transpose(2, 0, 1)
     )
 
 
@@ -315,7 +315,7 @@ def no_decoding(path):
 
 def test_the_second_start_decodes_nothing(photos, home, monkeypatch):
     first = load_images(photos)
-    monkeypatch.setattr(data, "read_picture", no_decoding)
+    monkeypatch.setattr(folders, "read_picture", no_decoding)
     second, test = load_images(photos), load_images(photos, "test")
     assert torch.equal(first.images, second.images) and len(test) == 5
     assert [path.suffix for path in (home / "cache").iterdir()] == [".npz"]

@@ -18,7 +18,8 @@ SIBLINGS = {  # module: those of the library that it may import
     "checks": set(),
     "shapes": set(),
     "training": set(),  # receives a model and batches, and knows neither
-    "data": {"shapes"},
+    "folders": set(),
+    "data": {"shapes", "folders"},
     "download": {"data"},
     "analysis": {"densenet"},
     "plots": {"densenet", "analysis"},
