@@ -110,10 +110,16 @@ def _imagine(rng, count):
     def uniform(low, high, *shape):
         return (low + (high - low) * rng.random_sample((count, *shape))).astype(np.float32)
 
-    def direction():  # (cos a, sin a) without cos and sin: t is the tangent of a / 2
-        t, side = uniform(-1, 1, 1), uniform(-1, 1, 1)
-        cos_sin = np.concatenate([1.0 - t * t, 2.0 * t], axis=1) / (1.0 + t * t)
-        return np.where(side < 0.0, -cos_sin, cos_sin)
+    def cos_sin(t):  # of the angle whose half has the tangent t: needs neither cos nor sin
+        return np.concatenate([1.0 - t * t, 2.0 * t], axis=1) / (1.0 + t * t)
+
+    def direction():  # any
+        half = cos_sin(uniform(-1, 1, 1))  # from -90 to 90 degrees
+        return np.where(uniform(-1, 1, 1) < 0.0, -half, half)
+
+    def upright():  # most shapes stand nearly upright, few lie on their side, fewer on their head
+        u = uniform(-1, 1, 1)
+        return cos_sin(2.0 * u * u * u)
 
     def colour(lightness, strength, *shape):  # of any hue, around a grey of this lightness
         hue = uniform(0, 1, *shape, 1)
@@ -127,7 +133,7 @@ def _imagine(rng, count):
     return {
         "area": uniform(110, 260, 1),  # pixels
         "place": uniform(-1, 1, 2),  # from edge to edge of the room that there is
-        "turn": direction(),
+        "turn": upright(),
         "ground": colour(lightness, 80),
         "paint": colour(lightness + contrast, 110),
         "light": direction() * uniform(0, 40, 1),  # lighter on one side

@@ -104,3 +104,22 @@ def test_the_runner_knows_the_names_of_the_library():
     assert tuple(lesson.PROFILES) == run_all.PROFILES
     assert lesson.DEVICES == run_all.DEVICES
     assert data.SOURCES == run_all.SOURCES
+
+
+def test_the_readme_lists_the_library_with_its_sizes():
+    rows = re.findall(
+        r"\| `densenet_lib/(\w+)\.py` \| (\d+) \|", (ROOT / "README.md").read_text("utf-8")
+    )
+    listed = {name: int(lines) for name, lines in rows}
+    sizes = {path.stem: len(path.read_text("utf-8").splitlines()) for path in LIBRARY}
+    del sizes["__init__"]  # a docstring
+    assert listed.keys() == sizes.keys()
+    far = {name: sizes[name] for name in sizes if abs(sizes[name] - listed[name]) > 15}
+    assert not far, f"README.md gives other sizes than these: {far}"
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere():
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 120
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / target).exists(), f"README.md links to {target}, which is not there"

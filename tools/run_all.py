@@ -173,7 +173,7 @@ def parse(arguments):
     parser.add_argument("--data", help=f"{', '.join(SOURCES)}, or a folder of pictures")
     parser.add_argument("--device", choices=DEVICES, help="where the networks run")
     parser.add_argument("--seed", type=int, help="of every random number, 0 or more")
-    parser.add_argument("--jobs", type=int, help="notebooks at once (default: half the cores)")
+    parser.add_argument("--jobs", type=int, help="notebooks at once (half the cores, or 2)")
     parser.add_argument("--timeout", type=int, default=900, help="seconds a cell may take (900)")
     parser.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="their folder")
     parser.add_argument("--build", type=Path, default=ROOT / "build", help="where results go")
@@ -203,7 +203,7 @@ def main(arguments=None):
             options += ["-p", name.upper(), str(value)]
     runs = [Run(path, chosen.build.resolve(), options) for path in chosen.found]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jobs = min(chosen.jobs or max(1, cores // 2), len(runs))
+    jobs = min(chosen.jobs or max(min(cores, 2), cores // 2), len(runs))
     began = time.monotonic()
     execute(runs, jobs, threads=max(1, cores // jobs))
     report(runs)
