@@ -23,7 +23,8 @@ def count_macs(module, input_size=(3, 32, 32)):
 
     Args:   input_size: (C, H, W) of one input.
     """
-    return sum(visit.macs for visit in _trace(_on_meta(module), input_size).values())
+    with torch.no_grad():  # and in evaluation mode: the same count, sooner
+        return sum(visit.macs for visit in _trace(_on_meta(module).eval(), input_size).values())
 
 
 def activation_bytes(module, input_size=(3, 32, 32)):
