@@ -114,16 +114,8 @@ def _imagine(rng, count):
     def uniform(low, high, *shape):
         return (low + (high - low) * rng.random_sample((count, *shape))).astype(np.float32)
 
-    def cos_sin(t):  # of the angle whose half has the tangent t: needs neither cos nor sin
+    def direction(t):  # (cos a, sin a) of the angle whose half has the tangent t
         return np.concatenate([1.0 - t * t, 2.0 * t], axis=1) / (1.0 + t * t)
-
-    def direction():  # any
-        half = cos_sin(uniform(-1, 1, 1))  # from -90 to 90 degrees
-        return np.where(uniform(-1, 1, 1) < 0.0, -half, half)
-
-    def upright():  # half of them by less than 35 degrees, a few by more than 120
-        u = uniform(-1, 1, 1)
-        return cos_sin(2.5 * u * u * u)
 
     def colour(lightness, strength, *shape):  # of any hue, around a grey of this lightness
         hue = uniform(0, 1, *shape, 1)
@@ -131,17 +123,18 @@ def _imagine(rng, count):
         grey = (rgb[..., :1] + rgb[..., 1:2] + rgb[..., 2:]) / 3.0
         return lightness[..., None] + uniform(0, strength, *shape, 1) * (rgb - grey)
 
+    tilt = uniform(-1, 1, 1)  # cubed below, so that half are turned by less than 35 degrees
     lightness = uniform(80, 150)
     contrast = uniform(30, 100)  # how much lighter the shape is than its ground
     contrast = np.where(uniform(0, 1) < 0.12, -contrast, contrast)
     return {
         "area": uniform(110, 260, 1),  # pixels
         "place": uniform(-1, 1, 2),  # from edge to edge of the room that there is
-        "turn": upright(),
+        "turn": direction(2.5 * tilt * tilt * tilt),
         "ground": colour(lightness, 80),
         "paint": colour(lightness + contrast, 110),
-        "light": direction() * uniform(0, 40, 1),  # lighter on one side
-        "stripes": direction() / uniform(8, 16, 1),  # waves per pixel
+        "light": direction(uniform(-1, 1, 1)) * uniform(-40, 40, 1),  # lighter on one side
+        "stripes": direction(uniform(-1, 1, 1)) / uniform(8, 16, 1),  # waves per pixel
         "stripes_start": uniform(0, 1, 1, 1),
         "stripes_depth": uniform(0, 18, 1, 1),
         "speck_place": uniform(0, SIDE, SPECKS, 2),  # pixels

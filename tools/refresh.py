@@ -38,7 +38,8 @@ def execute(text, folder):
     """Return a notebook's text with the outputs of its cells, run in `folder`."""
     notebook = nbformat.reads(text, as_version=4)
     where = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=900, kernel_name="python3", resources=where).execute()
+    quiet = {"extra_arguments": ["--log-level=ERROR"]}  # but for a warning that every kernel gives
+    NotebookClient(notebook, timeout=900, kernel_name="python3", resources=where, **quiet).execute()
     return nbformat.writes(notebook)
 
 
