@@ -304,6 +304,13 @@ def test_an_old_python_is_told_so(monkeypatch):
         runpy.run_path(str(ROOT / "tools" / "setup.py"))
 
 
+@pytest.fixture(autouse=True)
+def as_from_a_shell(monkeypatch):
+    """Forget that `make test` may have called us: make says more when it runs inside make."""
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def make(tmp_path):
     """Return a function that shows what `make ARGUMENTS` would do, in a copy that is set up."""
@@ -316,7 +323,6 @@ def make(tmp_path):
 
     def show(*arguments, **environment):
         command, env = ["make", "-n", *arguments], {**os.environ, **environment}
-        env.pop("MAKEFLAGS", None)
         result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
         return " ".join(result.stdout.split())
 
