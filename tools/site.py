@@ -9,6 +9,7 @@ from nbconvert import HTMLExporter
 from traitlets.config import Config
 
 BUILD = Path(__file__).resolve().parents[1] / "build"
+FOLDS = "<style>summary { display: list-item; cursor: pointer }</style></head>"  # with a triangle
 LINK = re.compile(r'(href="[^":#]*)\.ipynb\b')  # to a neighbour, not to another site
 
 
@@ -23,7 +24,8 @@ def main():
     exporter = HTMLExporter(whole_streams, template_name="classic")  # "lab" drops alt texts
     for path in paths:
         page, _ = exporter.from_notebook_node(nbformat.read(path, as_version=4))
-        (site / f"{path.stem}.html").write_text(LINK.sub(r"\1.html", page), "utf-8")
+        page = LINK.sub(r"\1.html", page).replace("</head>", FOLDS, 1)
+        (site / f"{path.stem}.html").write_text(page, "utf-8")
     print(f"{len(paths)} pages; open {site / paths[0].stem}.html")
 
 
