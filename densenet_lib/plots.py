@@ -173,7 +173,7 @@ def block_diagram(block):
     return figure
 
 
-def channel_staircase(model, input_size=(3, 32, 32), *, title=None):
+def channel_staircase(model, *, title=None):
     """Draw how many maps there are after the stem and after each layer and transition."""
     counts, kinds = [model.features.conv0.out_channels], ["stem"]
     for name, part in model.features.named_children():
