@@ -5,11 +5,12 @@ folder of pictures. Nothing here touches the network; `download.py` does. Built 
 """
 
 import difflib
+import hashlib
 import math
 import os
 import warnings
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,12 @@ class ImageSet:
         mean, std = (", ".join(f"{v:.4f}" for v in values) for values in (self.mean, self.std))
         size = f"{len(self):,} pictures, {len(self.classes)} classes"
         return f"{self.name} {self.split}: {size}, mean ({mean}), std ({std})"
+
+    @cached_property
+    def digest(self):
+        """The SHA-256 of pictures and labels, which tells one dataset from another."""
+        parts = (self.images, self.labels)
+        return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
 
     def subset(self, numbers):
         """Take the pictures with these numbers; mean and std stay those of the whole split."""
@@ -150,21 +157,36 @@ class Batches:
     Args:   batch_size: pictures; the last batch may be smaller.  augment: flip half of the
             pictures left to right, shift each by up to 4 pixels both ways; the border that comes
             into view is 0 after normalising, the channel mean (as in the authors' code).
-            shuffle: a new order every epoch.  seed: 0 or more.  device: where the batches are.
-    Yields: images float32 (B, 3, 32, 32), labels int64 (B,).
+  XX    Yields: images float32 (B, 3, 32, 32), labels int64 (B,).
     Raises: ValueError if there is no picture or batch_size is below 1.
 
     `epoch` is the number of the next pass, from 0; set it to resume.
     """
 
     def __init__(
-        self, image_set, batch_size, *, augment=False, shuffle=False, seed=0, device="cpu"
+        self,
+        image_set,
+        batch_size,
+        *,
+        augment=False,
+        shuffle=False,
+        seed=0,
+        device="cpu",
+        plain_epochs=0,
+        share=(0, 1),
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} makes no batches: use 1 or more.")
         if len(image_set) == 0:
             raise ValueError(f"There is no picture in {image_set}: load more, or check the subset.")
+        last = len(image_set) % batch_size or batch_size
+        if min(batch_size, last) < share[1]:
+            raise ValueError(
+                f"{share[1]} processes cannot share a batch of {min(batch_size, last)} pictures, "
+                f"as {len(image_set)} in batches of {batch_size} leave: use another batch size."
+            )
         self.image_set, self.batch_size, self.seed, self.epoch = image_set, batch_size, seed, 0
+        self.plain_epochs, self.share = plain_epochs, share
         self.augment, self.shuffle, self.device = augment, shuffle, torch.device(device)
         self._images = image_set.images.to(device)
         self._labels = image_set.labels.to(device)
@@ -187,10 +209,10 @@ class Batches:
         shift = torch.randint(2 * SHIFT + 1, (2, n, 1), generator=generator)  # down, right
         order, flip, shift = (t.to(self.device) for t in (order, flip, shift))
         for start in range(0, n, self.batch_size):
-            part = slice(start, start + self.batch_size)
+            part = slice(start + self.share[0], min(start + self.batch_size, n), self.share[1])
             images = self._images[order[part]].float().div_(255)
             images = images.sub_(self._mean).div_(self._std)  # (B, 3, H, W)
-            if self.augment:
+            if self.augment and epoch >= self.plain_epochs:
                 images = flip_and_shift(images, flip[part], *shift[:, part])
             yield images, self._labels[order[part]]
 

@@ -139,6 +139,16 @@ class DenseNet(nn.Module):
         self.classifier = nn.Linear(channels, num_classes)
 
         self.stem, self.num_transitions = stem, len(block_config) - 1
+        self.arguments = {  # what a checkpoint keeps: DenseNet(**arguments) is this network again
+            "growth_rate": growth_rate,
+            "block_config": tuple(block_config),
+            "num_init_features": num_init_features,
+            "bn_size": bn_size,
+            "drop_rate": drop_rate,
+            "num_classes": num_classes,
+            "compression": compression,
+            "stem": stem,
+        }
         self.reset_parameters()
         self.register_load_state_dict_pre_hook(_translate_old_keys)
 
@@ -214,6 +224,26 @@ def densenet_cifar(
         num_classes=num_classes,
         compression=0.5 if bottleneck else 1.0,
         stem="conv",
+    )
+
+
+def named_network(name, num_classes=10):
+    """Build a network for 32x32 pictures from a short name.
+
+    Args:   name: "origin", the small network of notebook 00; "bc-100-12", DenseNet-BC of depth
+            100 and growth rate 12; "40-12", the basic DenseNet of depth 40 and growth rate 12.
+    Raises: ValueError if the name has another form or the depth does not fit.
+    """
+    if name == "origin":
+        return DenseNet(num_classes=num_classes)
+    if form := re.fullmatch(r"(bc-)?(\d+)-(\d+)", name):
+        depth, growth_rate = int(form[2]), int(form[3])
+        return densenet_cifar(
+            depth, growth_rate, bottleneck=form[1] is not None, num_classes=num_classes
+        )
+    raise ValueError(
+        f"there is no network {name!r}: use origin, bc-DEPTH-GROWTH such as bc-100-12, or "
+        "DEPTH-GROWTH such as 40-12"
     )
 
 

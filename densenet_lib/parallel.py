@@ -1,0 +1,68 @@
+"""Train with several processes at once: PyTorch's own data parallelism, started by torchrun.
+
+Every process has the whole network and a share of each batch. DistributedDataParallel averages the
+gradients, so that all take the same step. Batch norm sees only the share of its own process, as in
+most code: the synchronised kind exists for GPUs alone. Taught in notebooks/14.
+"""
+
+import os
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import distributed
+
+
+@contextmanager
+def together(device):
+    """Join the processes that torchrun started, if it did: give (number, how many, device).
+
+    Gloo connects processes on CPUs, NCCL on GPUs, each process with a GPU of its own.
+    """
+    if "RANK" not in os.environ:
+        yield 0, 1, device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield distributed.get_rank(), distributed.get_world_size(), device
+    finally:
+        distributed.destroy_process_group()
+
+
+def shared(model, device):
+    """Wrap a model so that its gradients are averaged over the processes."""
+    if not distributed.is_initialized():
+        return model
+    devices = [device] if device.type == "cuda" else None
+    return torch.nn.parallel.DistributedDataParallel(model, device_ids=devices)
+
+
+def agree(record, device, *wishes):
+    """Join the records that the processes have of the same steps, and their wishes.
+
+    Returns: the joint record (means weighted by images; count and images/s are sums), and of each
+             wish, a bool, whether any process has it.
+    """
+    if not distributed.is_initialized():
+        return record, *wishes
+    n = record.count
+    mine = [record.loss * n, record.accuracy * n, n, record.images_per_second, *wishes]
+    totals = torch.tensor(mine, dtype=torch.float64, device=device)
+    distributed.all_reduce(totals)
+    loss, correct, n, speed, *wishes = totals.tolist()
+    joint = replace(
+        record, loss=loss / n, accuracy=correct / n, count=round(n), images_per_second=speed
+    )
+    return joint, *(wish > 0 for wish in wishes)
+
+
+def gathered(value):
+    """Return the list of the processes' values."""
+    if not distributed.is_initialized():
+        return [value]
+    values = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
