@@ -94,7 +94,9 @@ class Run:
             if self._earlier:
                 after = self._go_on(network, optimizer, number)
                 batches.epoch = after.step // len(batches)
-            trained = shared(torch.compile(network) if self.switches["compile"] else network, device)
+            trained = shared(
+                torch.compile(network) if self.switches["compile"] else network, device
+            )
             validation = self.validation and Batches(self.validation, TEST_BATCH, device=device)
             self._machine = machine(device, processes=processes, **self.switches)
             saved, seen = time.monotonic(), after.images if after else 0

@@ -18,7 +18,7 @@ class Recipe:
     """How to train: stochastic gradient descent, and every number of it.
 
     The defaults are the settings of the notebook that this series grew from. Three recipes have
-    names, in RECIPES. batch_size, augment, plain_epochs and epochs are for whoever makes the batches.
+    names, in RECIPES. The last four fields are for whoever makes the batches.
     """
 
     learning_rate: float = 0.1  # the highest of the run

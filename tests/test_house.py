@@ -21,6 +21,9 @@ SIBLINGS = {  # module: those of the library that it may import
     "folders": set(),
     "data": {"shapes", "folders"},
     "download": {"data"},
+    "checkpoints": {"densenet"},
+    "parallel": set(),
+    "runs": {"checkpoints", "data", "parallel", "training"},
     "analysis": {"densenet"},
     "plots": {"densenet", "analysis"},
     "lesson": {path.stem for path in LIBRARY} - {"__main__"},  # these two stand on top

@@ -1,0 +1,202 @@
+"""Checkpoints: whole or not at all, and refused in a sentence when they are no good."""
+
+import errno
+import os
+import pickle
+
+import pytest
+import torch
+
+from densenet_lib import checkpoints
+from densenet_lib.checkpoints import (
+    FORMAT,
+    KEYS,
+    build_network,
+    load_checkpoint,
+    normalise,
+    save_checkpoint,
+    write_whole,
+)
+from densenet_lib.data import Batches, load_images
+from densenet_lib.densenet import DenseNet
+
+
+def small_network():
+    torch.manual_seed(0)
+    return DenseNet(4, (1, 1), 8)
+
+
+@pytest.fixture
+def content():
+    network = small_network()
+    return {
+        **dict.fromkeys(KEYS.keys() - {"format"}),
+        "network": network.arguments,
+        "state_dict": network.state_dict(),
+        "classes": tuple("abcdefghij"),
+        "mean": (0.4, 0.5, 0.6),
+        "std": (0.2, 0.25, 0.3),
+    }
+
+
+def test_what_is_saved_comes_back(content, tmp_path):
+    save_checkpoint(tmp_path / "a.pt", **content)
+    found = load_checkpoint(tmp_path / "a.pt")
+    assert found["format"] == FORMAT and found["classes"] == content["classes"]
+    network = build_network(found)
+    assert not network.training and network.arguments == content["network"]
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(network(images), small_network().eval()(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"bn_size": None, "compression": 1.0, "stem": "conv"},
+        {"drop_rate": 0.2, "num_classes": 7},
+        {"growth_rate": 6, "block_config": [2, 1, 1], "num_init_features": 5, "stem": "imagenet"},
+    ],
+)
+def test_arguments_rebuild_a_network(arguments):
+    network = DenseNet(**arguments)
+    again = DenseNet(**network.arguments)
+    assert str(again) == str(network)
+    assert [p.shape for p in again.parameters()] == [p.shape for p in network.parameters()]
+
+
+def test_a_forgotten_part_is_noticed_when_saving(content, tmp_path):
+    del content["seed"]
+    with pytest.raises(AssertionError, match="seed"):
+        save_checkpoint(tmp_path / "a.pt", **content)
+
+
+def test_normalise_is_what_batches_do():
+    images = load_images("shapes", "test", limit=20)
+    (by_batches, _), *_ = Batches(images, 20)
+    mine = normalise(images.images, {"mean": images.mean, "std": images.std})
+    torch.testing.assert_close(mine, by_batches)
+
+
+class Foreign:
+    """A class that no checkpoint may name."""
+
+
+def damage(path, how):
+    whole = path.read_bytes()
+    found = torch.load(path, weights_only=True)
+    if how == "cut":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "text":
+        path.write_text("no checkpoint at all")
+    elif how == "pickle":
+        path.write_bytes(pickle.dumps({"format": 1}, protocol=2))
+    elif how == "code":
+        torch.save({**found, "recipe": Foreign()}, path)
+    elif how == "weights only":
+        torch.save(found["state_dict"], path)
+    elif how == "list":
+        torch.save([1, 2], path)
+    elif how == "future":
+        torch.save({**found, "format": FORMAT + 1}, path)
+    elif how == "lacking":
+        del found["classes"]
+        torch.save(found, path)
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        ("cut", "cut short, damaged"),
+        ("empty", "cut short, damaged"),
+        ("text", "cut short, damaged"),
+        ("pickle", "cut short, damaged"),
+        ("code", "more than numbers and texts"),
+        ("weights only", "not of this library"),
+        ("list", "not of this library"),
+        ("future", "has format 2 and this version of the library reads 1"),
+        ("lacking", "lacks classes"),
+    ],
+)
+def test_bad_files_are_refused(content, tmp_path, how, sentence):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, **content)
+    damage(path, how)
+    with pytest.raises(ValueError, match=sentence) as refusal:
+        load_checkpoint(path)
+    assert str(path) in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_every_truncation_is_noticed(content, tmp_path):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, **content)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), len(whole) // 40):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="cut short"):
+            load_checkpoint(path)
+
+
+def test_no_file():
+    with pytest.raises(FileNotFoundError, match="no checkpoint nowhere.pt"):
+        load_checkpoint("nowhere.pt")
+
+
+def test_weights_of_another_network(content, tmp_path):
+    content["network"] = {**content["network"], "growth_rate": 5}
+    save_checkpoint(tmp_path / "a.pt", **content)
+    with pytest.raises(ValueError, match="not of the network that it names"):
+        build_network(load_checkpoint(tmp_path / "a.pt"))
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "replace"])
+def test_a_full_disk_leaves_the_earlier_file_whole(content, tmp_path, monkeypatch, call):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, **content)
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if call == "write":
+        real = open
+
+        def opened(*arguments):
+            file = real(*arguments)
+            monkeypatch.setattr(checkpoints, "open", real, raising=False)
+
+            class Full:
+                def __enter__(self):
+                    return self
+
+                def __exit__(self, *_):
+                    file.close()
+
+                def write(self, content):
+                    file.write(content[:100])
+                    full()
+
+            return Full()
+
+        monkeypatch.setattr(checkpoints, "open", opened, raising=False)
+    else:
+        monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match="No space left on device.*untouched.*--resume"):
+        save_checkpoint(path, **{**content, "seed": 1})
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["a.pt"]
+
+
+def test_really_full(content):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full here")
+    with pytest.raises(OSError, match="No space left"), open("/dev/full", "wb", 0) as file:
+        file.write(b"x" * 10_000)
+    with pytest.raises(OSError, match="Cannot write /proc/none/a.pt"):
+        write_whole("/proc/none/a.pt", b"x")
+
+
+def test_recorded_runs_are_named_when_asked_for_another():
+    with pytest.raises(FileNotFoundError, match="no recorded run 'nothing'"):
+        checkpoints.recorded("nothing")

@@ -1,0 +1,226 @@
+"""Runs in folders: what is interrupted goes on as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from densenet_lib import runs
+from densenet_lib.checkpoints import load_checkpoint
+from densenet_lib.data import load_images, split_validation
+from densenet_lib.densenet import DenseNet
+from densenet_lib.runs import Run, whole_epoch
+from densenet_lib.training import Recipe, train
+
+RECIPE = Recipe(0.05, "one-cycle", label_smoothing=0.1, batch_size=10, augment=True, plain_epochs=1)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return load_images("shapes", limit=115)  # twelve batches, the last of five
+
+
+def network():
+    torch.manual_seed(3)
+    return DenseNet(4, (1, 1), 8, drop_rate=0.1)  # dropout needs the random state
+
+
+def run_in(folder, images, **options):
+    return Run(network(), images, RECIPE, folder, **{"epochs": 3, "seed": 3, **options})
+
+
+def assert_same_weights(one, other):
+    one, other = (
+        load_checkpoint(folder / "checkpoint.pt")["state_dict"] for folder in (one, other)
+    )
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    list(run_in(folder, images))
+    return folder
+
+
+def test_a_run_is_train_and_nothing_else(images, uninterrupted):
+    plain, batches = network(), runs.Batches(images, 10, augment=True, plain_epochs=1, shuffle=True)
+    batches.seed = 3
+    torch.manual_seed(3)
+    log = list(train(plain, batches, epochs=3, recipe=RECIPE))
+    found = load_checkpoint(uninterrupted / "checkpoint.pt")
+    assert all(torch.equal(t, found["state_dict"][key]) for key, t in plain.state_dict().items())
+    for mine, theirs in zip(log, found["log"], strict=True):
+        assert theirs["loss"] == pytest.approx(mine.loss, rel=1e-5)
+        assert (theirs["step"], theirs["images"]) == (mine.step, mine.images)
+        assert theirs["accuracy"] == pytest.approx(mine.accuracy)
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 4])
+def test_stopped_and_resumed_is_bit_identical(images, uninterrupted, tmp_path, pieces, monkeypatch):
+    monkeypatch.setattr(runs, "EVERY", 5)  # so that it stops within epochs too
+    for _ in range(20):
+        asked = []
+        run = run_in(
+            tmp_path,
+            images,
+            resume=True,
+            should_stop=lambda a=asked: a.append(1) or len(a) >= pieces,
+        )
+        list(run)
+        if not run.stopped:
+            break
+        assert load_checkpoint(tmp_path / "checkpoint.pt")["resume"] is not None
+    assert_same_weights(tmp_path, uninterrupted)
+    one, other = (json.loads((f / "run.json").read_text()) for f in (tmp_path, uninterrupted))
+    for mine, theirs in zip(one["log"], other["log"], strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-6)
+        assert mine["images"] == theirs["images"] and mine["seconds"] > 0
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_runs as t
+t.runs.EVERY, t.runs.PAUSE = 1, 0.0
+left = int(sys.argv[3])
+def die():
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+list(t.run_in(Path(sys.argv[2]), t.load_images("shapes", limit=115), should_stop=die, resume=True))
+"""
+
+
+def test_killed_at_a_random_step_and_resumed_is_bit_identical(images, uninterrupted, tmp_path):
+    step = random.SystemRandom().randint(2, 34)
+    print(f"killed at step {step} of 36")
+    arguments = [sys.executable, "-c", KILLED, os.path.dirname(__file__), str(tmp_path), str(step)]
+    assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
+    log = load_checkpoint(tmp_path / "checkpoint.pt")["resume"]["since_epoch"]
+    assert not log or log[-1]["step"] < step
+    run = run_in(tmp_path, images, resume=True)
+    first = next(iter(run))
+    assert first.step > 1 or step <= 2
+    list(run_in(tmp_path, images, resume=True))  # what `next` left is one more interruption
+    assert_same_weights(tmp_path, uninterrupted)
+
+
+def test_a_missing_random_state_would_be_noticed(images, uninterrupted, tmp_path, monkeypatch):
+    """The comparison above can fail: here dropout goes on with other numbers."""
+    monkeypatch.setattr(torch, "set_rng_state", lambda _: None)
+    list(run_in(tmp_path, images, should_stop=lambda: True))
+    list(run_in(tmp_path, images, resume=True))
+    with pytest.raises(AssertionError):
+        assert_same_weights(tmp_path, uninterrupted)
+
+
+def test_a_complete_run_has_all_that_is_needed_and_no_more(images, tmp_path):
+    test = load_images("shapes", "test", limit=30)
+    train_part, validation = split_validation(images, 15)
+    run = run_in(tmp_path, train_part, epochs=1, test=test, validation=validation)
+    list(run)
+    found = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert found["resume"] is None and found["classes"] == images.classes
+    assert found["data"] == {"name": "shapes", "images": 100, "sha256": train_part.digest}
+    assert found["seed"] == 3 and found["recipe"]["label_smoothing"] == 0.1
+    assert found["machine"]["torch"] == torch.__version__
+    assert found["log"][0]["validation_accuracy"] is not None
+    assert found["test"]["images"] == 30 and len(found["test"]["per_class"]) == 10
+    text = json.loads((tmp_path / "run.json").read_text())
+    assert text["test"] == found["test"] and "state_dict" not in text
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "run.json"]
+    assert list(run_in(tmp_path, train_part, epochs=1, resume=True)) == []
+
+
+def test_a_folder_in_use_is_not_touched(images, uninterrupted):
+    before = (uninterrupted / "checkpoint.pt").read_bytes()
+    with pytest.raises(FileExistsError, match="already holds a run: add --resume"):
+        run_in(uninterrupted, images)
+    assert (uninterrupted / "checkpoint.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ({"epochs": 4}, "with epochs 3 where you ask for 4"),
+        ({"seed": 4}, "with seed 3 where you ask for 4"),
+        ({"recipe": replace(RECIPE, nesterov=True)}, "with recipe"),
+        ({"network": DenseNet(5, (1, 1), 8)}, "with network"),
+    ],
+)
+def test_another_run_is_not_resumed(images, uninterrupted, what, sentence):
+    options = {"network": network(), "recipe": RECIPE, "epochs": 3, "seed": 3, **what}
+    model, recipe = options.pop("network"), options.pop("recipe")
+    with pytest.raises(ValueError, match=sentence):
+        Run(model, images, recipe, uninterrupted, resume=True, **options)
+
+
+def test_other_pictures_or_classes_are_not_resumed(images, uninterrupted):
+    other = replace(images, images=images.images.flip(3))
+    with pytest.raises(ValueError, match="with data"):
+        run_in(uninterrupted, other, resume=True)
+    other = replace(images, classes=images.classes[::-1])
+    with pytest.raises(ValueError, match="with classes"):
+        run_in(uninterrupted, other, resume=True)
+
+
+def test_divergence_keeps_the_last_good_checkpoint(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "PAUSE", 0.0)
+    monkeypatch.setattr(runs, "EVERY", 1)
+    run = run_in(tmp_path, images)
+    with pytest.raises(FloatingPointError, match=r"at step \d+, learning rate .*: try a tenth"):
+        for record in run:
+            if record.step == 3:
+                run.network.classifier.weight.data.fill_(float("inf"))
+    state = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert all(t.isfinite().all() for t in state["state_dict"].values())
+    assert state["resume"]["since_epoch"][-1]["step"] == 3
+
+
+def test_weights_that_broke_after_the_last_good_loss_are_not_kept(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "train", broken_after(4, runs.train))
+    monkeypatch.setattr(runs, "EVERY", 2)
+    monkeypatch.setattr(runs, "PAUSE", 0.0)
+    with pytest.raises(
+        FloatingPointError, match="a weight became infinite or not a number by step 4"
+    ):
+        list(run_in(tmp_path, images))
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["resume"]["since_epoch"][-1]["step"] == 2
+
+
+def broken_after(step, real):
+    def broken(model, *arguments, **options):
+        for record in real(model, *arguments, **options):
+            if record.step == step:
+                next(model.parameters()).data.fill_(float("nan"))
+            yield record
+
+    return broken
+
+
+def test_an_unwritable_folder_says_so(images, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="file"):
+        list(run_in(tmp_path / "file" / "run", images, epochs=1))
+
+
+def test_joining_records_of_an_epoch():
+    generator = torch.Generator().manual_seed(0)
+    batches = [
+        (torch.randn(n, 3, 8, 8, generator=generator), torch.arange(n)) for n in (8, 8, 8, 3)
+    ]
+    pieces = list(train(network(), batches, epochs=1, every=1))
+    whole = list(train(network(), batches, epochs=1))[0]
+    joined = whole_epoch(pieces)
+    assert joined.count == whole.count == 27 and joined.step == 4 and joined.images == 27
+    assert joined.accuracy == pytest.approx(whole.accuracy)
+    assert joined.images_per_second == pytest.approx(27 / joined.seconds, rel=0.05)

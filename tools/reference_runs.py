@@ -1,0 +1,241 @@
+"""Make the runs that the notebooks show: train what is missing, resume what was stopped, collect.
+
+python tools/reference_runs.py --data "data/CIFAR-10, JPEG copy"            those for two CPU cores
+python tools/reference_runs.py --data cifar10 --device cuda --minutes 60    those for a GPU
+
+Runs live in build/reference/NAME. Of those that are complete, the settings and the log go to
+densenet_lib/recorded/NAME.json; of some also the checkpoint (NAME.pt) and the answers on the test
+images (NAME.answers.pt). Stopped (Ctrl-C, --minutes), all is saved; the same command goes on.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "build" / "reference"
+RECORDED = ROOT / "densenet_lib" / "recorded"
+SEEDS = (0, 1, 2)
+LARGEST = 1_500_000  # bytes of a checkpoint that is kept in the repository
+GRACE = 120  # seconds to save in
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One run: the options of `train`, and what of it is kept beside the log."""
+
+    options: str
+    processes: int = 1
+    device: str = "cpu"
+    keep_checkpoint: bool = False
+    keep_answers: bool = False
+
+
+def _net(growth_rate, *blocks, bottleneck=True, compression=0.5, **more):
+    """Return the option for a network with the paper's stem: 2k maps from a bare convolution."""
+    return {
+        "growth_rate": growth_rate,
+        "block_config": blocks,
+        "num_init_features": 2 * growth_rate,
+        "bn_size": 4 if bottleneck else None,
+        "compression": compression,
+        "stem": "conv",
+        **more,
+    }
+
+
+ABLATIONS = {  # of notebook 08: name -> arguments of DenseNet
+    "basic-8-4": _net(8, 4, 4, 4, bottleneck=False, compression=1.0),
+    "b-8-4": _net(8, 4, 4, 4, compression=1.0),
+    "c-8-566": _net(8, 5, 6, 6, bottleneck=False),
+    "bc-8-5": _net(8, 5, 5, 5),
+    "b-8-344": _net(8, 3, 4, 4, compression=1.0),
+    "c-8-5": _net(8, 5, 5, 5, bottleneck=False),
+    "bc-8-4": _net(8, 4, 4, 4),
+    "bc-4-12": _net(4, 12, 12, 12),
+    "bc-12-233": _net(12, 2, 3, 3),
+    "bc-20-1": _net(20, 1, 1, 1),
+}
+# The best within 240,000 parameters and two hours of two cores: wide, shallow and without
+# bottlenecks, which do not pay at this width. Chosen among five on 5,000 held-out photographs.
+BEST = {
+    "growth_rate": 32,
+    "block_config": (1, 3, 4),
+    "num_init_features": 32,
+    "bn_size": None,
+}
+BEST_RECIPE = {
+    "learning_rate": 0.2,
+    "schedule": "one-cycle",
+    "nesterov": True,
+    "weight_decay": 5e-4,
+    "augment": True,
+    "plain_epochs": 1,
+    "epochs": 40,
+}
+RUNS = {
+    "best-240k": Reference(
+        f"--net '{json.dumps(BEST)}' --recipe '{json.dumps(BEST_RECIPE)}' --amp --channels-last",
+        processes=2,
+        keep_checkpoint=True,
+        keep_answers=True,
+    ),
+    **{
+        f"{recipe}-recipe-seed{seed}": Reference(
+            f"--net origin --recipe {recipe} --epochs 1 --seed {seed} --amp",
+            keep_checkpoint=recipe == "fast" and seed == 0,
+            keep_answers=True,
+        )
+        for seed in SEEDS
+        for recipe in ("origin", "fast")
+    },
+    **{
+        f"ablation-{name}-seed{seed}": Reference(
+            f"--net '{json.dumps(net)}' --recipe fast --epochs 1 --validation 5000 "
+            f"--seed {seed} --amp"
+        )
+        for seed in SEEDS
+        for name, net in ABLATIONS.items()
+    },
+    **{
+        name: Reference(f"{options} --amp --compile --channels-last", device="cuda")
+        for name, options in {
+            "bc-100-12-paper": "--net bc-100-12 --recipe paper",
+            "bc-100-12-fast": "--net bc-100-12 --recipe fast --epochs 60",
+            "wide-bc-40-48-fast": "--net bc-40-48 --recipe fast --epochs 60",
+        }.items()
+    },
+}
+
+
+class Queue:
+    """Runs under way, which a signal or the end of the time given stops in good order."""
+
+    def __init__(self, data, device, jobs):
+        self.data, self.device, self.jobs = data, device, jobs
+        self.stopping, self.running = threading.Event(), []
+
+    def command(self, name):
+        """Return the command of a run as a list."""
+        run = RUNS[name]
+        launcher = ["-m"]
+        if run.processes > 1:
+            count = f"--nproc-per-node={run.processes}"
+            launcher = ["-m", "torch.distributed.run", "--standalone", count, "-m"]
+        where = ["--data", self.data, "--device", self.device, "--out", str(BUILD / name)]
+        return [*launcher, "densenet_lib", "train", *shlex.split(run.options), *where, "--resume"]
+
+    def train(self, name):
+        """Train one run to its end, or to the moment when everything stops; return the code."""
+        if self.stopping.is_set():
+            return -1
+        (BUILD / name).mkdir(parents=True, exist_ok=True)
+        threads = max(1, (os.cpu_count() or 1) // max(self.jobs, RUNS[name].processes))
+        env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        began = time.monotonic()
+        with open(BUILD / name / "log.txt", "a") as log:
+            process = subprocess.Popen(
+                [sys.executable, *self.command(name)],
+                **{"cwd": ROOT, "env": env, "stdout": log, "stderr": log},
+                start_new_session=True,  # a Ctrl-C reaches it through `stop` alone
+            )
+            self.running.append(process)
+            code = process.wait()
+            self.running.remove(process)
+        verdict = "complete" if code == 0 else "stopped" if self.stopping.is_set() else "FAILED"
+        print(f"{name:28} {verdict:9} {time.monotonic() - began:6.0f} s", flush=True)
+        return code
+
+    def stop(self, *_):
+        """Ask all that runs to save and end; a second time, kill it."""
+        for process in list(self.running):
+            with contextlib.suppress(ProcessLookupError):
+                if self.stopping.is_set():
+                    os.killpg(process.pid, signal.SIGKILL)
+                else:
+                    process.terminate()
+        self.stopping.set()
+
+
+def collect(name, data):
+    """Copy what is kept of a complete run to densenet_lib/recorded/."""
+    source, run = BUILD / name, RUNS[name]
+    found = json.loads((source / "run.json").read_text("utf-8"))
+    options = f"train {run.options} --data DATA --out DIR"
+    launcher = f"torchrun --nproc-per-node={run.processes}" if run.processes > 1 else "python"
+    found["command"] = f"{launcher} -m densenet_lib {options}"
+    RECORDED.mkdir(exist_ok=True)
+    (RECORDED / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    checkpoint = source / "checkpoint.pt"
+    if run.keep_checkpoint and checkpoint.stat().st_size <= LARGEST:
+        shutil.copy(checkpoint, RECORDED / f"{name}.pt")
+    if run.keep_answers:
+        answers = RECORDED / f"{name}.answers.pt"
+        command = ["evaluate", str(checkpoint), "--data", data, "--answers", str(answers)]
+        subprocess.run([sys.executable, "-m", "densenet_lib", *command], cwd=ROOT, check=True)
+
+
+def is_complete(name):
+    """Say whether a run has trained to its end (then its checkpoint has nothing to resume)."""
+    path = BUILD / name / "run.json"
+    if not path.exists():
+        return False
+    found = json.loads(path.read_text("utf-8"))
+    return len(found["log"]) == found["epochs"]
+
+
+def main():
+    """Train and collect what was asked for; 1 if anything failed, 0 also if time ran out."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, help="cifar10, or a folder with train/ and test/")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="runs, or beginnings of names")
+    parser.add_argument("--minutes", type=float, help="then save, and leave the rest for next time")
+    parser.add_argument("--jobs", type=int, help="runs at once; default: cores of a CPU, one a GPU")
+    parser.add_argument("--list", action="store_true", help="only list the runs and their state")
+    chosen = parser.parse_args()
+    names = [name for name, run in RUNS.items() if run.device == chosen.device or chosen.only]
+    if chosen.only:
+        names = [name for name in names if name.startswith(tuple(chosen.only))]
+    if not names:
+        parser.error(f"no run begins with {' or '.join(chosen.only)}: there are {', '.join(RUNS)}")
+    if chosen.list:
+        for name in names:
+            state = "complete" if is_complete(name) else "to do"
+            print(f"{name:28} {state:9} {RUNS[name].options}")
+        return 0
+
+    jobs = chosen.jobs or (1 if chosen.device == "cuda" else min(2, os.cpu_count() or 1))
+    queue = Queue(chosen.data, chosen.device, jobs)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, queue.stop)
+    if chosen.minutes:
+        timer = threading.Timer(60 * chosen.minutes, queue.stop)
+        timer.daemon = True
+        timer.start()
+    todo = [name for name in names if not is_complete(name)]
+    alone = [name for name in todo if RUNS[name].processes > 1]
+    codes = [queue.train(name) for name in alone]
+    with ThreadPoolExecutor(jobs) as pool:
+        codes += pool.map(queue.train, [name for name in todo if name not in alone])
+    for name in names:
+        if is_complete(name):
+            collect(name, chosen.data)
+    return int(any(codes) and not queue.stopping.is_set())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
