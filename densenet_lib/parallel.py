@@ -25,9 +25,18 @@ def together(device):
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # A launcher that starts workers again gives them the old store, with the addresses of the dead
+    # ones in it; a prefix for each attempt keeps them apart (newer PyTorch hangs without).
+    store, number, processes = next(distributed.rendezvous("env://"))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    distributed.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=distributed.PrefixStore(f"attempt {attempt}", store),
+        rank=number,
+        world_size=processes,
+    )
     try:
-        yield distributed.get_rank(), distributed.get_world_size(), device
+        yield number, processes, device
     finally:
         distributed.destroy_process_group()
 

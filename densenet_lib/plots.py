@@ -251,6 +251,20 @@ def grouped_bars(series, ylabel, *, title=None, width=7, height=3.4, text="{:.0f
     return figure
 
 
+def dots(results, xlabel, *, title=None, width=7):
+    """Draw {name: results of several runs}: a dot a run, their mean with its standard error."""
+    figure, (axis,) = _axes(width, 0.9 + 0.5 * len(results))
+    for row, values in enumerate(results.values()):
+        values = np.asarray(values, dtype=float)
+        axis.plot(values, np.full(len(values), row - 0.15), "o", color=SKY, mec=BLACK)
+        error = values.std(ddof=1) / len(values) ** 0.5
+        axis.errorbar(values.mean(), row + 0.15, xerr=error, fmt="D", color=BLUE, capsize=5)
+    axis.set_yticks(range(len(results)), list(results))
+    axis.invert_yaxis()
+    axis.set(xlabel=xlabel, title=title)
+    return figure
+
+
 def _maps_made(layer):
     """Return the growth rate of a dense layer: the maps its last convolution makes."""
     return [m.out_channels for m in layer.modules() if isinstance(m, torch.nn.Conv2d)][-1]

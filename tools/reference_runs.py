@@ -142,7 +142,7 @@ class Queue:
             return -1
         (BUILD / name).mkdir(parents=True, exist_ok=True)
         threads = max(1, (os.cpu_count() or 1) // max(self.jobs, RUNS[name].processes))
-        env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        env = {"OMP_NUM_THREADS": str(threads), **os.environ}
         began = time.monotonic()
         with open(BUILD / name / "log.txt", "a") as log:
             process = subprocess.Popen(

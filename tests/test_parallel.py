@@ -1,0 +1,136 @@
+"""Two processes that train as one: shares, gradients, and a worker that is killed."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from gradients import gradients
+
+from densenet_lib import parallel
+from densenet_lib.checkpoints import load_checkpoint
+from densenet_lib.data import Batches, load_images
+from densenet_lib.training import Record
+
+HERE = Path(__file__).resolve().parent
+TINY = '{"growth_rate": 4, "block_config": [1, 1], "num_init_features": 8}'
+RECORD = Record(1, 3, 24, 8, 0.1, 2.0, 0.25, 1.0, 100.0)
+
+
+def torchrun(*arguments, environment=None):
+    """Run a program as two processes; return what it wrote, once it ended well."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    env = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(HERE.parent),
+        **(environment or {}),
+    }
+    done = subprocess.run(
+        [*command, *map(str, arguments)], env=env, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("pictures", "batch_size", "processes"), [(50, 8, 2), (48, 9, 3), (24, 8, 8)]
+)
+def test_shares_overlap_nowhere_and_lose_nothing(pictures, batch_size, processes):
+    images = load_images("shapes", limit=pictures)
+    options = {"shuffle": True, "augment": True, "seed": 3}
+    alone = list(Batches(images, batch_size, **options))
+    shares = [
+        list(Batches(images, batch_size, share=(n, processes), **options)) for n in range(processes)
+    ]
+    assert {len(share) for share in shares} == {len(alone)}
+    for (pixels, labels), *parts in zip(alone, *shares, strict=True):
+        joint = torch.cat([p for p, _ in parts])
+        assert len(joint) == len(labels) == sum(len(part_labels) for _, part_labels in parts)
+        rows = {tuple(row) for row in pixels.flatten(1).tolist()}
+        assert {tuple(row) for row in joint.flatten(1).tolist()} == rows
+        sizes = [len(p) for p, _ in parts]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_an_empty_share_is_refused():
+    with pytest.raises(ValueError, match="2 processes cannot share a batch of 1 pictures, as 33"):
+        Batches(load_images("shapes", limit=33), 16, share=(0, 2))
+
+
+def test_averaged_gradients_are_those_of_the_joint_batch(tmp_path):
+    torchrun(HERE / "gradients.py", tmp_path)
+    one, other = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in (0, 1))
+    pixels, alone = gradients((0, 1), torch.device("cpu"))
+    assert torch.equal(torch.stack([one["pixels"], other["pixels"]], 1).flatten(0, 1), pixels)
+    for mine, theirs, joint in zip(one["gradients"], other["gradients"], alone, strict=True):
+        assert torch.equal(mine, theirs)
+        torch.testing.assert_close(mine, joint, rtol=1e-10, atol=1e-14)
+    _, half = gradients((0, 2), torch.device("cpu"))  # the comparison can fail
+    assert not torch.allclose(half[0], alone[0], rtol=1e-3)
+
+
+KILLER = """
+import os, signal, sys
+from pathlib import Path
+from densenet_lib import __main__, runs
+runs.EVERY, runs.PAUSE = 2, 0.0
+real = runs.agree
+def agree(record, device, stop, due):
+    mark = Path(sys.argv[1]) / "killed"
+    if os.environ["RANK"] == "1" and record.step >= 8 and not mark.exists():
+        mark.write_text(str(record.step))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(record, device, stop, due)
+runs.agree = agree
+sys.exit(__main__.main(sys.argv[2:]))
+"""
+
+
+def test_a_killed_worker_is_restarted_and_the_run_completes(tmp_path):
+    (tmp_path / "killer.py").write_text(KILLER)
+    train = ["train", "--net", TINY, "--data", "shapes", "--limit", "100", "--epochs", "3"]
+    recipe = '{"learning_rate": 0.05, "batch_size": 20, "augment": true}'
+    train += ["--recipe", recipe, "--device", "cpu", "--resume", "--out"]
+    said = torchrun(
+        "--max-restarts=1", tmp_path / "killer.py", tmp_path, *train, tmp_path / "killed_run"
+    )
+    assert (tmp_path / "killed").read_text() == "8"
+    assert said.count("complete:") == 1  # one process speaks
+    (tmp_path / "killed").write_text("not again")
+    torchrun(tmp_path / "killer.py", tmp_path, *train, tmp_path / "quiet_run")
+    killed, quiet = (
+        load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("killed_run", "quiet_run")
+    )
+    assert killed["resume"] is None and killed["machine"]["processes"] == 2
+    assert [record["images"] for record in killed["log"]] == [100, 200, 300]
+    for key, value in quiet["state_dict"].items():
+        assert torch.equal(value, killed["state_dict"][key]), key
+
+
+def test_records_join_by_their_images(monkeypatch):
+    other = replace(RECORD, loss=4.0, accuracy=1.0, count=4, images_per_second=50.0)
+
+    def all_reduce(totals):
+        n = other.count
+        sums = [other.loss * n, other.accuracy * n, n, other.images_per_second, 1.0, 0.0]
+        totals += torch.tensor(sums, dtype=torch.float64)
+
+    monkeypatch.setattr(parallel.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(parallel.distributed, "all_reduce", all_reduce)
+    joint, stop, due = parallel.agree(RECORD, torch.device("cpu"), False, False)
+    assert (joint.count, joint.images_per_second, stop, due) == (12, 150.0, True, False)
+    assert joint.loss == pytest.approx((8 * 2.0 + 4 * 4.0) / 12)
+    assert joint.accuracy == pytest.approx((8 * 0.25 + 4) / 12)
+
+
+def test_alone_nothing_changes():
+    model = torch.nn.Linear(2, 2)
+    assert parallel.shared(model, torch.device("cpu")) is model
+    assert parallel.agree(RECORD, torch.device("cpu"), True, False) == (RECORD, True, False)
+    assert parallel.gathered(3) == [3]
+    with parallel.together(torch.device("cpu")) as place:
+        assert place == (0, 1, torch.device("cpu"))
