@@ -1,0 +1,233 @@
+"""The command line as a stranger uses it: train, evaluate, predict, and every wrong way."""
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+from densenet_lib import runs
+from densenet_lib.__main__ import main
+from densenet_lib.checkpoints import load_checkpoint
+
+TINY = '{"growth_rate": 4, "block_config": [1, 1], "num_init_features": 8}'
+TRAIN = ["train", "--net", TINY, "--data", "shapes", "--limit", "100", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "a"
+    assert main([*TRAIN, "--epochs", "2", "--out", str(folder)]) == 0
+    return folder / "checkpoint.pt"
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A large photograph with transparency, a grey one, and a file that is no picture."""
+    Image.new("RGBA", (300, 200), (200, 30, 30, 128)).save(tmp_path / "large.png")
+    Image.new("L", (20, 32), 90).save(tmp_path / "grey.jpg")
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    return tmp_path
+
+
+def said(capsys):
+    """Return the one line that went to stderr."""
+    text = capsys.readouterr().err.strip()
+    assert text.startswith("python -m densenet_lib: ") and "\n" not in text, text
+    return text
+
+
+def test_training_says_what_it_does_in_plain_lines(tmp_path, capsys):
+    assert main([*TRAIN, "--epochs", "2", "--out", str(tmp_path / "a")]) == 0
+    text = capsys.readouterr().out
+    assert "network  1,926 parameters" in text and "shapes train: 100 pictures" in text
+    assert "epoch 1/2 step 4/8: loss" in text and "epoch 2/2 step 8/8: loss" in text
+    assert text.count("\r") == 0
+    result = load_checkpoint(tmp_path / "a" / "checkpoint.pt")["test"]
+    assert f"test     accuracy {result['accuracy']:.2%}" in text and result["images"] == 2000
+    assert main([*TRAIN, "--epochs", "2", "--out", str(tmp_path / "a"), "--resume"]) == 0
+    assert "was complete:" in capsys.readouterr().out
+
+
+def test_validation_leaves_the_test_images_alone(tmp_path, capsys):
+    out = ["--epochs", "1", "--out", str(tmp_path), "--validation", "20"]
+    assert main([*TRAIN, *out]) == 0
+    text = capsys.readouterr().out
+    assert "validation accuracy" in text and "test     " not in text
+    found = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert found["test"] is None and found["data"]["images"] == 80
+
+
+def test_evaluate_agrees_with_the_end_of_training(trained, tmp_path, capsys):
+    answers = tmp_path / "answers.pt"
+    assert main(["evaluate", str(trained), "--data", "shapes", "--answers", str(answers)]) == 0
+    text, expected = capsys.readouterr().out, load_checkpoint(trained)["test"]
+    assert (
+        f"accuracy {expected['accuracy']:.2%}, loss {expected['loss']:.4f} (2,000 images)" in text
+    )
+    for name, accuracy in zip(
+        load_checkpoint(trained)["classes"], expected["per_class"], strict=True
+    ):
+        assert any(name in line and f"{accuracy:.1%}" in line for line in text.splitlines())
+    found = torch.load(answers, weights_only=True)
+    assert found["logits"].shape == (2000, 10)
+    right = (found["logits"].float().argmax(1) == found["labels"]).double().mean().item()
+    assert right == pytest.approx(expected["accuracy"], abs=0.002)  # halved digits can tie
+
+
+def test_predict_reads_any_picture(trained, pictures, capsys):
+    names = ["large.png", "grey.jpg"]
+    assert main(["predict", str(trained), *(str(pictures / name) for name in names)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [str(pictures / name) for name in names]
+    shares = [float(word[:-1]) for word in lines[0].replace(",", "").split() if word[-1] == "%"]
+    assert len(shares) == 3 and shares == sorted(shares, reverse=True) and sum(shares) <= 100.1
+
+
+def test_a_bad_picture_does_not_spoil_the_others(trained, pictures, capsys):
+    paths = [str(pictures / name) for name in ("broken.jpg", "none.png", "grey.jpg")]
+    assert main(["predict", str(trained), "--top", "20", *paths]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.startswith(paths[2]) and captured.out.count("%") == 10
+    assert "broken.jpg: cannot be read (it is no picture" in captured.err
+    assert "none.png: cannot be read (No such file" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (["--net", "resnet"], "there is no network 'resnet': use origin, bc-DEPTH-GROWTH"),
+        (["--net", "bc-101-12"], "depth 101 does not fit"),
+        (["--net", '{"growth_rate": 0}'], "growth_rate is 0"),
+        (["--net", '{"growth": 4}'], "--net does not fit: .*'growth'"),
+        (["--net", "{growth_rate: 4}"], "--net is no JSON"),
+        (["--recipe", "slow"], "--recipe is 'slow': choose one of origin, paper, fast"),
+        (["--recipe", '{"speed": 4}'], "--recipe does not fit: .*'speed'"),
+        (["--recipe", '{"schedule": "cosine"}'], "schedule is 'cosine'"),
+        (["--data", "no/such/folder"], "no folder 'no/such/folder'"),
+        (["--validation", "99"], "each side needs at least 10"),
+    ],
+)
+def test_wrong_use_is_one_sentence(tmp_path, capsys, wrong, sentence):
+    assert main([*TRAIN, "--epochs", "1", "--out", str(tmp_path / "a"), *wrong]) == 2
+    assert re.search(sentence, said(capsys))
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["train"],
+        ["train", "--net", "origin", "--out", "x", "--epochs", "0"],
+        ["train", "--net", "origin", "--out", "x", "--seed", "-1"],
+        ["predict", "checkpoint.pt"],
+        ["evaluate"],
+        ["fly"],
+        [],
+    ],
+)
+def test_argparse_ends_wrong_use_with_2(capsys, wrong):
+    with pytest.raises(SystemExit) as end:
+        main(wrong)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: python -m densenet_lib")
+
+
+def test_a_folder_in_use_and_another_run(trained, capsys):
+    out = ["--epochs", "2", "--out", str(trained.parent)]
+    assert main([*TRAIN, *out]) == 2
+    assert "already holds a run: add --resume" in said(capsys)
+    assert main([*TRAIN, *out, "--resume", "--seed", "1"]) == 2
+    assert "is of another run, with seed 0 where you ask for 1" in said(capsys)
+
+
+def test_checkpoints_that_do_not_fit(trained, tmp_path, capsys):
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (32, 32), (i, i, i)).save(tmp_path / "pets" / name / f"{i}.png")
+    assert main(["evaluate", str(trained), "--data", str(tmp_path / "pets")]) == 2
+    assert "knows the classes circle, ring, moon, ... and pets has cat, dog" in said(capsys)
+    (tmp_path / "cut.pt").write_bytes(trained.read_bytes()[:5000])
+    assert main(["predict", str(tmp_path / "cut.pt"), "x.png"]) == 2
+    assert "cut short, damaged" in said(capsys)
+    assert main(["evaluate", "nowhere.pt"]) == 2
+    assert "There is no checkpoint nowhere.pt" in said(capsys)
+
+
+def test_divergence_is_one_sentence(tmp_path, capsys):
+    recipe = ["--recipe", '{"learning_rate": 1e30}']
+    assert main([*TRAIN, *recipe, "--epochs", "2", "--out", str(tmp_path)]) == 1
+    assert "try a tenth of the learning rate" in said(capsys)
+
+
+def test_a_full_disk_loses_nothing_earlier(tmp_path, capsys, monkeypatch):
+    out = ["--epochs", "3", "--out", str(tmp_path)]
+    real, count = os.fsync, []
+
+    def full_after_the_first_epoch(file):
+        count.append(file)
+        if len(count) > 2:  # checkpoint.pt and run.json
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", full_after_the_first_epoch)
+    assert main([*TRAIN, *out]) == 1
+    assert "No space left on device" in said(capsys)
+    assert len(load_checkpoint(tmp_path / "checkpoint.pt")["log"]) == 1
+    monkeypatch.setattr(os, "fsync", real)
+    assert main([*TRAIN, *out, "--resume"]) == 0
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "run.json"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_asked_to_stop_it_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch, number, code):
+    monkeypatch.setattr(runs, "EVERY", 1)
+    real = runs.agree
+
+    def asked_at_step_three(record, *rest):
+        if record.step == 2:
+            os.kill(os.getpid(), number)
+            time.sleep(0.1)
+        return real(record, *rest)
+
+    monkeypatch.setattr(runs, "agree", asked_at_step_three)
+    out = ["--epochs", "2", "--out", str(tmp_path)]
+    before = signal.getsignal(number)
+    assert main([*TRAIN, *out]) == code
+    assert signal.getsignal(number) is before
+    text = capsys.readouterr().err
+    assert f"Stopped and saved in {tmp_path / 'checkpoint.pt'}." in text and "--resume" in text
+    state = load_checkpoint(tmp_path / "checkpoint.pt")["resume"]
+    assert state["since_epoch"][-1]["step"] in (2, 3)
+    monkeypatch.setattr(runs, "agree", real)
+    assert main([*TRAIN, *out, "--resume"]) == 0
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["resume"] is None
+
+
+def test_it_can_be_stopped_from_outside(tmp_path):
+    """A real process, a real signal, and no traceback."""
+    command = [sys.executable, "-m", "densenet_lib", *TRAIN, "--epochs", "5000", "--out", tmp_path]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("epoch 2"):
+            break
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143 and "--resume" in errors and "Traceback" not in errors
+    assert json.loads((tmp_path / "run.json").read_text())["epochs"] == 5000
+
+
+def test_help_is_worth_reading_and_quick():
+    command = [sys.executable, "-X", "importtime", "-m", "densenet_lib", "train", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for word in ("examples:", "--resume", "torchrun", "checkpoint.pt", "--validation", "default"):
+        assert word in done.stdout
+    assert " torch\n" not in done.stderr  # which alone takes seconds
