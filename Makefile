@@ -9,6 +9,7 @@ DEVICE :=
 SEED :=
 JOBS :=
 ONLY :=
+MINUTES :=
 
 ifeq ($(VENV),)
   PY := $(PYTHON)
@@ -21,11 +22,11 @@ RUN_OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$(DATA
   $(if $(DEVICE),--device $(DEVICE)) $(if $(SEED),--seed $(SEED)) \
   $(if $(JOBS),--jobs $(JOBS)) $(if $(ONLY),--only $(ONLY))
 
-.PHONY: help setup run-all test lint lab data refresh student site clean
+.PHONY: help setup run-all test lint lab data refresh student site reference-runs clean
 
 help: ## this list
 	@echo "make TARGET [NAME=value ...]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "For run-all: PROFILE=quick|full  DATA=auto|shapes|cifar10|cifar100|FOLDER  SEED=0"
 	@echo "             DEVICE=auto|cpu|cuda|mps  JOBS=2 (notebooks at once)  ONLY=\"02 05\""
@@ -56,6 +57,10 @@ student: $(READY) ## write the notebooks without solutions into build/student/
 
 site: $(READY) ## turn what run-all executed into HTML pages in build/site/
 	$(PY) tools/site.py
+
+reference-runs: $(READY) ## train what recorded/ shows, or go on with it (DATA=cifar10, MINUTES=60)
+	$(PY) tools/reference_runs.py $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \
+	  $(if $(JOBS),--jobs $(JOBS)) $(if $(ONLY),--only $(ONLY)) $(if $(MINUTES),--minutes $(MINUTES))
 
 clean: ## delete what was built (build/ and caches; .venv and data stay)
 	rm -rf build .pytest_cache .ruff_cache

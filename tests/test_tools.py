@@ -12,10 +12,13 @@ from collections import namedtuple
 
 import nbformat
 import pytest
+import torch
 from house_rules import PARAMETERS, ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from tools import refresh, run_all, setup, site, student
+from densenet_lib.checkpoints import build_network, load_checkpoint
+from densenet_lib.densenet import DenseNet
+from tools import reference_runs, refresh, run_all, setup, site, student
 
 KERNELSPEC = {"kernelspec": refresh.KERNEL}
 RUNNER = [sys.executable, str(ROOT / "tools" / "run_all.py")]
@@ -356,3 +359,80 @@ def test_a_wrong_step_of_the_tests_is_refused():
     command = [sys.executable, str(ROOT / "tools" / "test.py"), "everything"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2 and "no step everything" in result.stderr
+
+
+def test_reference_runs_say_what_is_to_do(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(reference_runs, "BUILD", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["reference_runs.py", "--list", "--only", "fast-recipe"])
+    assert reference_runs.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [f"fast-recipe-seed{i}" for i in range(3)]
+    assert all("to do" in line for line in lines)
+    monkeypatch.setattr(sys, "argv", ["reference_runs.py", "--only", "slow"])
+    with pytest.raises(SystemExit, match="2"):
+        reference_runs.main()
+    assert "no run begins with slow" in capsys.readouterr().err
+
+
+def test_reference_runs_train_resume_and_collect(capsys, monkeypatch, tmp_path):
+    """Two small runs on the shapes: one complete run is left alone the second time."""
+    net = '{"growth_rate": 4, "block_config": [1, 1], "num_init_features": 8}'
+    options = f"--net '{net}' --recipe fast --epochs 1 --limit 64"
+    tiny = {
+        "a-0": reference_runs.Reference(options, keep_checkpoint=True, keep_answers=True),
+        "a-1": reference_runs.Reference(f"{options} --seed 1"),
+    }
+    monkeypatch.setattr(reference_runs, "RUNS", tiny)
+    monkeypatch.setattr(reference_runs, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(reference_runs, "RECORDED", tmp_path / "recorded")
+    arguments = ["reference_runs.py", "--data", "shapes", "--jobs", "1"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--only", "a-0"])
+    assert reference_runs.main() == 0
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert reference_runs.main() == 0
+    said = capsys.readouterr().out
+    assert said.count("a-0  ") == 1 and said.count("a-1  ") == 1 and "FAILED" not in said
+    names = sorted(path.name for path in (tmp_path / "recorded").iterdir())
+    assert names == ["a-0.answers.pt", "a-0.json", "a-0.pt", "a-1.json"]
+    found = json.loads((tmp_path / "recorded" / "a-1.json").read_text())
+    assert found["seed"] == 1 and "--seed 1" in found["command"]
+
+
+RECORDED = sorted(reference_runs.RECORDED.glob("*.json"))
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+def test_a_recorded_run_is_whole_and_what_it_says(path):
+    found, run = json.loads(path.read_text("utf-8")), reference_runs.RUNS[path.stem]
+    assert run.options in found["command"]
+    assert found["data"]["name"] == "CIFAR-10, JPEG copy" and len(found["data"]["sha256"]) == 64
+    assert len(found["log"]) == found["epochs"]
+    last = found["log"][-1]
+    assert last["images"] == found["epochs"] * found["data"]["images"]
+    if "--validation" in run.options:
+        assert found["test"] is None and found["data"]["images"] == 45_000
+        assert 0.1 < last["validation_accuracy"] < 1
+    else:
+        assert found["test"]["images"] == 10_000 and found["data"]["images"] == 50_000
+    answers, checkpoint = path.with_suffix(".answers.pt"), path.with_suffix(".pt")
+    assert answers.exists() == run.keep_answers and checkpoint.exists() == run.keep_checkpoint
+    if run.keep_answers:
+        kept = torch.load(answers, weights_only=True)
+        right = (kept["logits"].float().argmax(1) == kept["labels"]).double().mean().item()
+        assert right == pytest.approx(found["test"]["accuracy"], abs=0.001)  # halves can tie
+        assert kept["labels"].bincount().tolist() == [1000] * 10
+    if run.keep_checkpoint:
+        assert checkpoint.stat().st_size <= reference_runs.LARGEST
+        network = build_network(load_checkpoint(checkpoint))
+        assert load_checkpoint(checkpoint)["test"] == found["test"]
+        assert sum(p.numel() for p in network.parameters()) <= 240_000
+
+
+def test_the_ablations_are_the_networks_that_they_are_called():
+    for name, arguments in reference_runs.ABLATIONS.items():
+        kind, growth_rate, _ = name.split("-")
+        network = DenseNet(**arguments)
+        assert network.arguments["growth_rate"] == int(growth_rate)
+        assert (arguments["bn_size"] == 4) == ("b" in kind.replace("basic", ""))
+        assert (arguments["compression"] == 0.5) == ("c" in kind.replace("basic", ""))
+        assert 46_000 < sum(p.numel() for p in network.parameters()) < 66_000
