@@ -260,8 +260,7 @@ def dots(results, xlabel, *, title=None, width=7):
         error = values.std(ddof=1) / len(values) ** 0.5
         axis.errorbar(values.mean(), row + 0.15, xerr=error, fmt="D", color=BLUE, capsize=5)
     axis.set_yticks(range(len(results)), list(results))
-    axis.invert_yaxis()
-    axis.set(xlabel=xlabel, title=title)
+    axis.set(xlabel=xlabel, title=title, ylim=(len(results) - 0.5, -0.5))
     return figure
 
 

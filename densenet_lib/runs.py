@@ -4,7 +4,9 @@ The folder holds checkpoint.pt, all that is needed to go on or to use the networ
 part of it that a person can read. Used by the command line; taught in notebooks/06.
 """
 
+import errno
 import json
+import os
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -77,6 +79,8 @@ class Run:
             return
         with together(self.device) as (number, processes, device):
             self.writes = number == 0
+            if self.writes:
+                self._make_folder()
             memory = torch.channels_last if self.switches["channels_last"] else None
             network = self.network.to(device, memory_format=memory)
             optimizer, after = self.recipe.optimizer(network), None
@@ -164,6 +168,18 @@ class Run:
         self.result = earlier["test"]
         return earlier
 
+    def _make_folder(self):
+        """Make the run's folder before hours are spent on what could not be kept."""
+        folder = self.path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise OSError(
+                f"Cannot write into {folder} ({error.strerror}): choose another folder with --out."
+            ) from error
+
     def _go_on(self, network, optimizer, number):
         """Put everything back as it was at the checkpoint; return the Record made there."""
         state = self._earlier["resume"]
@@ -203,7 +219,6 @@ class Run:
                 f"a weight became infinite or not a number by step {self._last().step}: try a "
                 "tenth of the learning rate"
             )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         whole = save_checkpoint(self.path, **content)
         text = json.dumps(without_tensors(whole), indent=1)
         write_whole(self.path.with_name("run.json"), text.encode())

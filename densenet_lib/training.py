@@ -32,16 +32,19 @@ class Recipe:
     plain_epochs: int = 0  # the first so many epochs are not augmented
     epochs: int = 1  # passes over the training images, unless asked otherwise
 
+    def __post_init__(self):
+        if self.schedule not in SCHEDULES:
+            schedules = ", ".join(SCHEDULES)
+            raise ValueError(f"schedule is {self.schedule!r}: choose one of {schedules}")
+
     def rate_at(self, step, steps):
         """Return the learning rate of `step` (0, 1, ...) in a run of `steps`."""
         if self.schedule == "constant":
             return self.learning_rate
         if self.schedule == "steps":
             return self.learning_rate * 0.1 ** ((2 * step >= steps) + (4 * step >= 3 * steps))
-        if self.schedule == "one-cycle":  # rises for a quarter of the steps, then falls to 0
-            rise = steps / 4
-            return self.learning_rate * min((step + 1) / rise, (steps - step) / (steps - rise), 1)
-        raise ValueError(f"schedule is {self.schedule!r}: choose one of {', '.join(SCHEDULES)}")
+        rise = steps / 4  # one-cycle: rises for a quarter of the steps, then falls to 0
+        return self.learning_rate * min((step + 1) / rise, (steps - step) / (steps - rise), 1)
 
     def optimizer(self, model):
         """Return PyTorch's SGD over every parameter of `model`."""

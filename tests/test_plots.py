@@ -110,3 +110,12 @@ def test_alternative_text_reaches_the_html(monkeypatch):
         nbformat.v4.new_notebook(cells=[cell])
     )
     assert 'alt="one bar, of height one"' in html
+
+
+def test_dots_show_every_run_and_the_mean():
+    figure = plots.dots({"one": [1.0, 2.0, 6.0], "other": [4.0, 4.0]}, "accuracy, %")
+    (axis,) = figure.axes
+    drawn = sorted(x for line in axis.lines for x in line.get_xdata())
+    for value in (1.0, 2.0, 6.0, 3.0, 4.0):  # the mean of the first is 3
+        assert value in drawn, (value, drawn)
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["one", "other"]

@@ -207,10 +207,15 @@ def broken_after(step, real):
     return broken
 
 
-def test_an_unwritable_folder_says_so(images, tmp_path):
+def test_an_unwritable_folder_says_so(images, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(
+        OSError, match=r"Cannot write into .*run \(Not a directory\): choose another"
+    ):
         list(run_in(tmp_path / "file" / "run", images, epochs=1))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(OSError, match=r"Cannot write into .*run \(Permission denied\)"):
+        list(run_in(tmp_path / "run", images, epochs=1))
 
 
 def test_joining_records_of_an_epoch():

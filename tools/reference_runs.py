@@ -102,8 +102,8 @@ RUNS = {
     },
     **{
         f"ablation-{name}-seed{seed}": Reference(
-            f"--net '{json.dumps(net)}' --recipe fast --epochs 1 --validation 5000 "
-            f"--seed {seed} --amp"
+            f"--net '{json.dumps(net)}' --recipe fast --epochs 1 --limit 25000 --validation 5000 "
+            f"--seed {seed} --amp --channels-last"
         )
         for seed in SEEDS
         for name, net in ABLATIONS.items()
