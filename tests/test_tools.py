@@ -410,7 +410,7 @@ def test_a_recorded_run_is_whole_and_what_it_says(path):
     last = found["log"][-1]
     assert last["images"] == found["epochs"] * found["data"]["images"]
     if "--validation" in run.options:
-        assert found["test"] is None and found["data"]["images"] == 20_000
+        assert found["test"] is None and found["data"]["images"] == 10_000
         assert 0.1 < last["validation_accuracy"] < 1
     else:
         assert found["test"]["images"] == 10_000 and found["data"]["images"] == 50_000

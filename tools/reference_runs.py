@@ -102,7 +102,7 @@ RUNS = {
     },
     **{
         f"ablation-{name}-seed{seed}": Reference(
-            f"--net '{json.dumps(net)}' --recipe fast --epochs 1 --limit 25000 --validation 5000 "
+            f"--net '{json.dumps(net)}' --recipe fast --epochs 1 --limit 15000 --validation 5000 "
             f"--seed {seed} --amp --channels-last"
         )
         for seed in SEEDS
