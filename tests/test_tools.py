@@ -1,5 +1,7 @@
 """The programs in tools/: the runner, on notebooks that go wrong, and the smaller ones."""
 
+import base64
+import io
 import json
 import os
 import runpy
@@ -15,6 +17,7 @@ import pytest
 import torch
 from house_rules import PARAMETERS, ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from PIL import Image
 
 from densenet_lib.checkpoints import build_network, load_checkpoint
 from densenet_lib.densenet import DenseNet
@@ -436,3 +439,20 @@ def test_the_ablations_are_the_networks_that_they_are_called():
         assert (arguments["bn_size"] == 4) == ("b" in kind.replace("basic", ""))
         assert (arguments["compression"] == 0.5) == ("c" in kind.replace("basic", ""))
         assert 46_000 < sum(p.numel() for p in network.parameters()) < 66_000
+
+
+def test_drawings_are_stored_small_and_pictures_as_they_are():
+    def png(image):
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        return base64.b64encode(buffer.getvalue()).decode() + "\n"
+
+    drawing = Image.new("RGB", (200, 100), "white")
+    drawing.paste((0, 114, 178), (20, 20, 90, 60))
+    small = refresh.smaller(png(drawing))
+    again = Image.open(io.BytesIO(base64.b64decode(small))).convert("RGB")
+    assert len(small) < len(png(drawing)) and again.tobytes() == drawing.tobytes()
+    assert refresh.smaller(small) == small
+    noise = png(Image.effect_noise((200, 100), 80).convert("RGB"))
+    picture = png(Image.merge("RGB", [Image.effect_noise((200, 100), 80) for _ in range(3)]))
+    assert refresh.smaller(picture) == picture and refresh.smaller(noise) != noise

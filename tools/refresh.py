@@ -4,6 +4,8 @@ python tools/refresh.py --only 02    (--normalise: store in normal form without 
 """
 
 import argparse
+import base64
+import io
 import os
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from PIL import Image
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -31,7 +34,20 @@ def normalise(text):
             else:
                 whole.append(piece)
         pieces[:] = whole
+        for piece in whole:
+            if "image/png" in piece.get("data", {}):
+                piece.data["image/png"] = smaller(piece.data["image/png"])
     return nbformat.writes(notebook).rstrip("\n") + "\n"
+
+
+def smaller(png):
+    """Return a PNG (base64) with a palette of 256 colours, if it is a drawing, not a picture."""
+    image = Image.open(io.BytesIO(base64.b64decode(png)))
+    if image.mode == "P" or image.convert("RGB").getcolors(maxcolors=4096) is None:
+        return png
+    buffer = io.BytesIO()
+    image.convert("RGB").quantize(256).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode() + "\n"
 
 
 def execute(text, folder):
