@@ -151,16 +151,20 @@ def channel_statistics(images):
 class Batches:
     """Iterate over an ImageSet in normalised float batches that are made on the device.
 
-      The pictures lie on the device as bytes; flip and shift are index arithmetic on a whole batch.
-      Order and augmentation come from (seed, epoch) on the CPU: the same on every device.
+    The pictures lie on the device as bytes; flip and shift are index arithmetic on a whole batch.
+    Order and augmentation come from (seed, epoch) on the CPU: the same on every device.
 
-      Args:   batch_size: pictures; the last batch may be smaller.  augment: flip half of the
-              pictures left to right, shift each by up to 4 pixels both ways; the border that comes
-              into view is 0 after normalising, the channel mean (as in the authors' code).
-    XX    Yields: images float32 (B, 3, 32, 32), labels int64 (B,).
-      Raises: ValueError if there is no picture or batch_size is below 1.
+    Args:   batch_size: pictures; the last batch may be smaller.  augment: flip half of the
+            pictures left to right, shift each by up to 4 pixels both ways; the border that comes
+            into view is 0 after normalising, the channel mean (as in the authors' code).
+            shuffle: a new order every epoch.  seed: 0 or more.  device: where the batches are.
+            plain_epochs: so many passes, the first ones, are not augmented.
+            share: (number, of how many), the part of every batch that this process takes when
+            several train together; together they take each picture once.
+    Yields: images float32 (B, 3, 32, 32), labels int64 (B,).
+    Raises: ValueError if there is no picture, batch_size is below 1, or a share would be empty.
 
-      `epoch` is the number of the next pass, from 0; set it to resume.
+    `epoch` is the number of the next pass, from 0; set it to resume.
     """
 
     def __init__(
