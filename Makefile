@@ -22,7 +22,7 @@ RUN_OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$(DATA
   $(if $(DEVICE),--device $(DEVICE)) $(if $(SEED),--seed $(SEED)) \
   $(if $(JOBS),--jobs $(JOBS)) $(if $(ONLY),--only $(ONLY))
 
-.PHONY: help setup run-all test lint lab data refresh student site reference-runs clean
+.PHONY: help setup run-all test lint lab data refresh student site reference-runs bench clean
 
 help: ## this list
 	@echo "make TARGET [NAME=value ...]"
@@ -61,6 +61,9 @@ site: $(READY) ## turn what run-all executed into HTML pages in build/site/
 reference-runs: $(READY) ## train what recorded/ shows, or go on with it (DATA=cifar10, MINUTES=60)
 	$(PY) tools/reference_runs.py $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \
 	  $(if $(JOBS),--jobs $(JOBS)) $(if $(ONLY),--only $(ONLY)) $(if $(MINUTES),--minutes $(MINUTES))
+
+bench: $(READY) ## how fast this machine trains, in ratios, side by side (DEVICE=cuda)
+	$(PY) tools/bench.py $(if $(DEVICE),--device $(DEVICE))
 
 clean: ## delete what was built (build/ and caches; .venv and data stay)
 	rm -rf build .pytest_cache .ruff_cache

@@ -17,7 +17,8 @@ SIBLINGS = {  # module: those of the library that it may import
     "densenet": set(),
     "checks": set(),
     "shapes": set(),
-    "training": set(),  # receives a model and batches, and knows neither
+    "muon": set(),
+    "training": {"muon"},  # receives a model and batches, and knows neither
     "folders": set(),
     "data": {"shapes", "folders"},
     "download": {"data"},
@@ -26,8 +27,9 @@ SIBLINGS = {  # module: those of the library that it may import
     "runs": {"checkpoints", "data", "parallel", "training"},
     "analysis": {"densenet"},
     "plots": {"densenet", "analysis"},
-    "lesson": {path.stem for path in LIBRARY} - {"__main__"},  # these two stand on top
-    "__main__": {path.stem for path in LIBRARY},
+    "lesson": {path.stem for path in LIBRARY} - {"__main__", "commands"},  # these three are on top
+    "commands": {path.stem for path in LIBRARY} - {"__main__", "lesson"},
+    "__main__": {"commands"},
 }
 PACKAGES = {"torch", "torchvision", "numpy", "PIL", "tqdm", "matplotlib", "IPython"}
 

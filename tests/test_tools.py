@@ -21,7 +21,7 @@ from PIL import Image
 
 from densenet_lib.checkpoints import build_network, load_checkpoint
 from densenet_lib.densenet import DenseNet
-from tools import reference_runs, refresh, run_all, setup, site, student
+from tools import bench, reference_runs, refresh, run_all, setup, site, student
 
 KERNELSPEC = {"kernelspec": refresh.KERNEL}
 RUNNER = [sys.executable, str(ROOT / "tools" / "run_all.py")]
@@ -354,10 +354,9 @@ def test_make_alone_lists_every_target():
     if not shutil.which("make"):
         pytest.skip("no make here")
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True).stdout
-    targets = (
-        "help setup run-all test lint lab data refresh student site reference-runs clean".split()
-    )
-    assert [line.split()[0] for line in shown.splitlines()[1:13]] == targets
+    targets = "help setup run-all test lint lab data refresh student site reference-runs bench"
+    found = [line.split()[0] for line in shown.splitlines()[1:14]]
+    assert found == [*targets.split(), "clean"]
 
 
 def test_a_wrong_step_of_the_tests_is_refused():
@@ -403,6 +402,17 @@ def test_reference_runs_train_resume_and_collect(capsys, monkeypatch, tmp_path):
     assert found["seed"] == 1 and "--seed 1" in found["command"]
 
 
+def test_the_benchmark_compares_ways_that_take_turns(capsys, monkeypatch):
+    options = ["--net", "bc-10-4", "--batch", "4", "--turns", "2", "--seconds", "0.05", "--small"]
+    monkeypatch.setattr(sys, "argv", ["bench.py", *options])
+    assert bench.main() == 0
+    said = capsys.readouterr().out.splitlines()
+    names = ["float32", "channels last", "bfloat16", "both"]
+    assert [line[2:28].strip() for line in said[2:]] == names
+    assert said[2].split()[2] == "1.00"  # the plain way against itself
+    assert all(float(line[28:37]) > 0 and float(line[37:45]) > 0 for line in said[2:])
+
+
 RECORDED = sorted(reference_runs.RECORDED.glob("*.json"))
 
 
@@ -415,7 +425,7 @@ def test_a_recorded_run_is_whole_and_what_it_says(path):
     last = found["log"][-1]
     assert last["images"] == found["epochs"] * found["data"]["images"]
     if "--validation" in run.options:
-        assert found["test"] is None and found["data"]["images"] == 10_000
+        assert found["test"] is None and found["data"]["images"] == 20_000
         assert 0.1 < last["validation_accuracy"] < 1
     else:
         assert found["test"]["images"] == 10_000 and found["data"]["images"] == 50_000

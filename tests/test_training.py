@@ -105,7 +105,7 @@ def three_rates(t, steps):
 
 
 def up_and_down(t, steps):
-    return 0.2 * min(4 * (t + 1) / steps, 4 * (steps - t) / (3 * steps), 1)
+    return 0.16 * min(4 * (t + 1) / steps, 4 * (steps - t) / (3 * steps), 1)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def up_and_down(t, steps):
     [
         ("origin", 50_000, 1, 782, one_rate),
         ("paper", 5_000, 300, 23_700, three_rates),
-        ("fast", 50_000, 4, 6_252, up_and_down),
+        ("fast", 50_000, 4, 3_128, up_and_down),
     ],
 )
 def test_step_count_and_rates_of_the_recipes(name, images, epochs, steps, trace):

@@ -1,0 +1,71 @@
+"""Muon: gradient descent that turns a convolution's filters by the same amount in every direction.
+
+Source: Jordan and others, "Muon: An optimizer for hidden layers in neural networks", 2024, as used
+there on CIFAR-10. PyTorch's own (torch.optim.Muon, from 2.9 on) takes matrices, not convolutions.
+Knows nothing of DenseNet. Taught in notebooks/06.
+"""
+
+import math
+
+import torch
+
+STEP = 0.2  # the learning rate of a convolution against that of everything else
+
+
+class Muon(torch.optim.Optimizer):
+    """Step convolutions orthogonally, their filters at a constant length; all else like SGD.
+
+    The gradients of a convolution, gathered by momentum, are a matrix of C_out rows with a few
+    strong directions and many weak ones: `orthogonal` makes all equally strong. Since batch
+    normalisation takes a filter's length out again, a convolution is kept at the length of C_out
+    filters of length 1.
+
+    Args:   parameters: those of a network; the ones of four dimensions are its convolutions.
+            lr: learning rate; of convolutions a fifth of it.  momentum: in [0, 1).  nesterov: look
+            ahead, as in SGD.  weight_decay: on all that is no convolution.
+    Source: see above; the constant length too is from Jordan's code for CIFAR-10.
+    """
+
+    def __init__(self, parameters, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.0):
+        defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov}
+        super().__init__(parameters, {**defaults, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        """Change every parameter that has a gradient."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._step(p, group)
+
+    def _step(self, p, group):
+        is_convolution = p.dim() == 4
+        grad = p.grad if is_convolution else p.grad + group["weight_decay"] * p
+        state = self.state[p]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(p)
+        velocity = state["momentum_buffer"].mul_(group["momentum"]).add_(grad)
+        change = grad + group["momentum"] * velocity if group["nesterov"] else velocity
+        if is_convolution:
+            p.mul_(math.sqrt(len(p)) / p.norm())
+            change = STEP * orthogonal(change.flatten(1)).view(p.shape)
+        p.sub_(group["lr"] * change)
+
+
+def orthogonal(matrix, iterations=4):
+    """Return nearly U V^T of the singular value decomposition `matrix` = U S V^T.
+
+    By Newton and Schulz: products of matrices alone, fast everywhere. The polynomial
+    a s + b s^3 + c s^5, applied again and again to the singular values s, drives them towards 1:
+    most end between 0.7 and 1.2. One direction in so many that it vanishes stays small.
+
+    Shape:  (rows, columns) -> (rows, columns), floating point.
+    Source: the coefficients are Jordan's.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    wide = wide / wide.norm().clamp(min=1e-12)  # all singular values at most 1
+    for _ in range(iterations):
+        square = wide @ wide.T
+        wide = a * wide + (b * square + c * square @ square) @ wide
+    return wide.T if matrix.shape[0] > matrix.shape[1] else wide
