@@ -27,15 +27,15 @@ def main(arguments=None):
         prog="python -m densenet_lib",
         description="What notebooks leave to the command line. COMMAND --help tells more of each.",
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_train(commands)
-    _add_evaluate(commands)
-    _add_predict(commands)
-    _add_data(commands)
+    kinds = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_train(kinds)
+    _add_evaluate(kinds)
+    _add_predict(kinds)
+    _add_data(kinds)
     chosen = parser.parse_args(arguments)
-    from . import commands  # here, as it brings torch along, which --help need not wait for
-
     try:
+        from densenet_lib import commands  # brings torch along, which --help need not wait for
+
         return getattr(commands, chosen.command)(chosen) or 0
     except KeyboardInterrupt:
         print("\nStopped. Run the same command again to go on.", file=sys.stderr)
@@ -45,8 +45,8 @@ def main(arguments=None):
         return 2 if isinstance(error, (ValueError, FileNotFoundError, FileExistsError)) else 1
 
 
-def _add_train(commands):
-    command = commands.add_parser(
+def _add_train(kinds):
+    command = kinds.add_parser(
         "train",
         help="train a network in a folder that survives interruption",
         description="Train a network. Ctrl-C (or SIGTERM) saves, and says how to go on.",
@@ -82,8 +82,8 @@ def _add_train(commands):
     command.set_defaults(command="train")
 
 
-def _add_evaluate(commands):
-    command = commands.add_parser(
+def _add_evaluate(kinds):
+    command = kinds.add_parser(
         "evaluate",
         help="test a trained network",
         description="Evaluate a checkpoint on the test images of a source.",
@@ -97,8 +97,8 @@ def _add_evaluate(commands):
     command.set_defaults(command="evaluate")
 
 
-def _add_predict(commands):
-    command = commands.add_parser(
+def _add_predict(kinds):
+    command = kinds.add_parser(
         "predict",
         help="say what is on pictures",
         description="Name the most likely classes of pictures of any size and kind. The middle "
@@ -110,8 +110,8 @@ def _add_predict(commands):
     command.set_defaults(command="predict")
 
 
-def _add_data(commands):
-    command = commands.add_parser(
+def _add_data(kinds):
+    command = kinds.add_parser(
         "data",
         help="fetch CIFAR-10 or CIFAR-100 (about 170 MB), unless it is on disk",
         description="Fetch CIFAR-10 or CIFAR-100 (about 170 MB), check it and unpack it. Run "

@@ -57,7 +57,7 @@ def orthogonal(matrix, iterations=4):
 
     By Newton and Schulz: products of matrices alone, fast everywhere. The polynomial
     a s + b s^3 + c s^5, applied again and again to the singular values s, drives them towards 1:
-    most end between 0.7 and 1.2. One direction in so many that it vanishes stays small.
+    most end between 0.7 and 1.2, and a direction that hardly exists stays smaller.
 
     Shape:  (rows, columns) -> (rows, columns), floating point.
     Source: the coefficients are Jordan's.

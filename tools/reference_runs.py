@@ -75,13 +75,13 @@ BEST = {
     "num_init_features": 32,
 }
 BEST_RECIPE = {
-    "learning_rate": 0.15,
+    "learning_rate": 0.06,
     "schedule": "one-cycle",
     "nesterov": True,
     "muon": True,
     "weight_decay": 5e-4,
     "augment": True,
-    "epochs": 40,
+    "epochs": 32,
 }
 RUNS = {
     "best-240k": Reference(
