@@ -17,7 +17,7 @@ import pytest
 import torch
 from torchvision import datasets
 
-from densenet_lib import download
+from densenet_lib import commands, download
 from densenet_lib.__main__ import main
 from densenet_lib.data import load_images
 from densenet_lib.download import DownloadError, fetch_cifar
@@ -527,7 +527,7 @@ def test_the_command_can_be_stopped(monkeypatch, capsys):
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(download, "fetch_cifar", stopped)
+    monkeypatch.setattr(commands, "fetch_cifar", stopped)
     assert main(["data"]) == 130
     assert "Run the same command again" in capsys.readouterr().err
 

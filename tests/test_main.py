@@ -48,7 +48,7 @@ def test_training_says_what_it_does_in_plain_lines(tmp_path, capsys):
     assert main([*TRAIN, "--epochs", "2", "--out", str(tmp_path / "a")]) == 0
     text = capsys.readouterr().out
     assert "network  1,926 parameters" in text and "shapes train: 100 pictures" in text
-    assert "epoch 1/2 step 4/8: loss" in text and "epoch 2/2 step 8/8: loss" in text
+    assert "epoch 1/2 step 2/4: loss" in text and "epoch 2/2 step 4/4: loss" in text
     assert text.count("\r") == 0
     result = load_checkpoint(tmp_path / "a" / "checkpoint.pt")["test"]
     assert f"test     accuracy {result['accuracy']:.2%}" in text and result["images"] == 2000

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import runpy
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from PIL import Image
 
 from densenet_lib.checkpoints import build_network, load_checkpoint
 from densenet_lib.densenet import DenseNet
+from densenet_lib.training import RECIPES, Recipe
 from tools import bench, reference_runs, refresh, run_all, setup, site, student
 
 KERNELSPEC = {"kernelspec": refresh.KERNEL}
@@ -416,10 +418,19 @@ def test_the_benchmark_compares_ways_that_take_turns(capsys, monkeypatch):
 RECORDED = sorted(reference_runs.RECORDED.glob("*.json"))
 
 
+def test_every_run_for_a_cpu_is_recorded():
+    names = {name for name, run in reference_runs.RUNS.items() if run.device == "cpu"}
+    assert names <= {path.stem for path in RECORDED}
+
+
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_a_recorded_run_is_whole_and_what_it_says(path):
     found, run = json.loads(path.read_text("utf-8")), reference_runs.RUNS[path.stem]
     assert run.options in found["command"]
+    options = shlex.split(run.options)
+    recipe = options[options.index("--recipe") + 1]
+    asked = RECIPES[recipe] if recipe in RECIPES else Recipe(**json.loads(recipe))
+    assert Recipe(**found["recipe"]) == asked  # a recipe that changed asks for new runs
     assert found["data"]["name"] == "CIFAR-10, JPEG copy" and len(found["data"]["sha256"]) == 64
     assert len(found["log"]) == found["epochs"]
     last = found["log"][-1]
