@@ -234,7 +234,7 @@ def network_diagram(model, input_size=(3, 32, 32)):
     return figure
 
 
-def grouped_bars(series, ylabel, *, title=None, width=7, height=3.4, text="{:.0f}"):
+def grouped_bars(series, ylabel, *, width=7, height=3.4, text="{:.0f}"):
     """Draw {name: {group: value}}: in each group a bar a name, told apart by colour and hatch."""
     figure, (axis,) = _axes(width, height)
     groups, thick = list(next(iter(series.values()))), 0.84 / len(series)
@@ -246,8 +246,8 @@ def grouped_bars(series, ylabel, *, title=None, width=7, height=3.4, text="{:.0f
         axis.bar_label(drawn, labels=[text.format(height) for height in heights], fontsize=9)
     axis.set_xticks(range(len(groups)), groups)
     axis.grid(axis="x", visible=False)
-    axis.set(ylabel=ylabel, title=title)
-    axis.legend()
+    axis.set(ylabel=ylabel)
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(series))  # above, hiding no bar
     return figure
 
 
