@@ -20,7 +20,7 @@ from house_rules import PARAMETERS, ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
-from densenet_lib.checkpoints import build_network, load_checkpoint
+from densenet_lib.checkpoints import build_network, load_checkpoint, recorded
 from densenet_lib.densenet import DenseNet
 from densenet_lib.training import RECIPES, Recipe
 from tools import bench, reference_runs, refresh, run_all, setup, site, student
@@ -421,6 +421,16 @@ RECORDED = sorted(reference_runs.RECORDED.glob("*.json"))
 def test_every_run_for_a_cpu_is_recorded():
     names = {name for name, run in reference_runs.RUNS.items() if run.device == "cpu"}
     assert names <= {path.stem for path in RECORDED}
+
+
+def test_the_readmes_accuracies_are_the_recorded_ones():
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    for recipe, words in (("origin", "by the origin's recipe"), ("fast", "by ours")):
+        tests = [recorded(f"{recipe}-recipe-seed{seed}")["test"] for seed in range(3)]
+        assert f"{100 * sum(test['accuracy'] for test in tests) / 3:.1f} % {words}" in readme
+    best = recorded("best-240k")
+    assert f"{100 * best['test']['accuracy']:.2f} % after {best['epochs']} passes" in readme
+    assert f"in {best['log'][-1]['seconds'] / 60:.0f} minutes" in readme
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
