@@ -403,6 +403,10 @@ def test_reference_runs_train_resume_and_collect(capsys, monkeypatch, tmp_path):
     found = json.loads((tmp_path / "recorded" / "a-1.json").read_text())
     assert found["seed"] == 1 and "--seed 1" in found["command"]
 
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "recorded").iterdir()}
+    assert reference_runs.main() == 0  # nothing to train, nothing to collect
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "recorded").iterdir()}
+
 
 def test_the_benchmark_compares_ways_that_take_turns(capsys, monkeypatch):
     options = ["--net", "bc-10-4", "--batch", "4", "--turns", "2", "--seconds", "0.05", "--small"]

@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +21,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from densenet_lib.checkpoints import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "reference"
@@ -169,21 +170,24 @@ class Queue:
 
 
 def collect(name, data):
-    """Copy what is kept of a complete run to densenet_lib/recorded/."""
+    """Copy what is kept of a complete run to densenet_lib/recorded/, unless it is there already."""
     source, run = BUILD / name, RUNS[name]
     found = json.loads((source / "run.json").read_text("utf-8"))
     options = f"train {run.options} --data DATA --out DIR"
     launcher = f"torchrun --nproc-per-node={run.processes}" if run.processes > 1 else "python"
     found["command"] = f"{launcher} -m densenet_lib {options}"
+    log, text = RECORDED / f"{name}.json", json.dumps(found, indent=1) + "\n"
+    if log.exists() and log.read_text("utf-8") == text:
+        return
     RECORDED.mkdir(exist_ok=True)
-    (RECORDED / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     checkpoint = source / "checkpoint.pt"
     if run.keep_checkpoint and checkpoint.stat().st_size <= LARGEST:
-        shutil.copy(checkpoint, RECORDED / f"{name}.pt")
+        write_whole(RECORDED / f"{name}.pt", checkpoint.read_bytes())
     if run.keep_answers:
         answers = RECORDED / f"{name}.answers.pt"
         command = ["evaluate", str(checkpoint), "--data", data, "--answers", str(answers)]
         subprocess.run([sys.executable, "-m", "densenet_lib", *command], cwd=ROOT, check=True)
+    write_whole(log, text.encode())  # last: it says that the rest is there
 
 
 def is_complete(name):
