@@ -1,5 +1,6 @@
 """What the command line does: a function for each command, given the options that were chosen."""
 
+import inspect
 import io
 import json
 import os
@@ -191,7 +192,7 @@ def _device(name):
 def _network(text, num_classes):
     if not text.lstrip().startswith("{"):
         return named_network(text, num_classes)
-    return _from_json(lambda **given: DenseNet(num_classes=num_classes, **given), text, "--net")
+    return _from_json(DenseNet, text, "--net", num_classes=num_classes)
 
 
 def _recipe(text):
@@ -204,13 +205,15 @@ def _recipe(text):
     return training.RECIPES[text]
 
 
-def _from_json(make, text, option):
+def _from_json(make, text, option, **fixed):
     try:
-        return make(**json.loads(text))
+        return make(**json.loads(text), **fixed)
     except json.JSONDecodeError as error:
         raise ValueError(f"{option} is no JSON ({error}): quote it, as --help shows.") from None
     except TypeError as error:
-        raise ValueError(f"{option} does not fit: {str(error).split('() ')[-1]}.") from None
+        known = ", ".join(name for name in inspect.signature(make).parameters if name not in fixed)
+        reason = str(error).split("() ")[-1]
+        raise ValueError(f"{option} does not fit ({reason}): it may have {known}.") from None
 
 
 def _few(names):

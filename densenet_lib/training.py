@@ -4,6 +4,7 @@ Knows nothing of DenseNet or CIFAR-10: any module that gives logits, any iterabl
 gives (images, labels). Built live in notebooks/06; runs.py and the command line stand on it.
 """
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -13,6 +14,15 @@ from torch.nn import functional as F
 from densenet_lib.muon import Muon
 
 SCHEDULES = ("constant", "steps", "one-cycle")
+LIMITS = {  # of the numbers of a Recipe: kind, the least, and what it stays below
+    "learning_rate": (float, 0, math.inf),
+    "momentum": (float, 0, 1),
+    "weight_decay": (float, 0, math.inf),
+    "label_smoothing": (float, 0, 1),
+    "batch_size": (int, 1, math.inf),
+    "plain_epochs": (int, 0, math.inf),
+    "epochs": (int, 1, math.inf),
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,15 @@ class Recipe:
         if self.schedule not in SCHEDULES:
             schedules = ", ".join(SCHEDULES)
             raise ValueError(f"schedule is {self.schedule!r}: choose one of {schedules}")
+        for name, (kind, least, below) in LIMITS.items():
+            value = getattr(self, name)
+            if type(value) not in (int, kind) or not least <= value < below:
+                what = "a whole number" if kind is int else "a number"
+                end = "" if below == math.inf else f" and below {below}"
+                raise ValueError(f"{name} is {value!r}: it must be {what} of at least {least}{end}")
+        for name in ("nesterov", "muon", "augment"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: it must be true or false")
 
     def rate_at(self, step, steps):
         """Return the learning rate of `step` (0, 1, ...) in a run of `steps`."""

@@ -141,6 +141,23 @@ def test_the_papers_recipe_to_the_letter():
     assert drops == [150 * 79, 225 * 79]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"schedule": "cosine"}, "schedule is 'cosine': choose one of constant, steps, one-cycle"),
+        ({"learning_rate": -1}, "learning_rate is -1: it must be a number of at least 0$"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"momentum": 1.0}, "momentum is 1.0: it must be a number of at least 0 and below 1$"),
+        ({"batch_size": 0}, "batch_size is 0: it must be a whole number of at least 1$"),
+        ({"epochs": 2.0}, "epochs is 2.0: it must be a whole number of at least 1$"),
+        ({"augment": "no"}, "augment is 'no': it must be true or false"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_refused(wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Recipe(**wrong)
+
+
 def test_every_parameter_decays_and_moves_as_torch_says(batches):
     """The names of a Recipe reach the optimiser: three steps against SGD written out."""
     recipe = Recipe(0.05, nesterov=True, momentum=0.8, weight_decay=0.01, label_smoothing=0.1)
