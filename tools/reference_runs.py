@@ -30,7 +30,6 @@ RECORDED = ROOT / "densenet_lib" / "recorded"
 SEEDS = (0, 1, 2)
 MORE_SEEDS = (*SEEDS, 3, 4)  # of the small networks that notebook 08 compares
 LARGEST = 1_500_000  # bytes of a checkpoint that is kept in the repository
-GRACE = 120  # seconds to save in
 
 
 @dataclass(frozen=True)
