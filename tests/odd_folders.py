@@ -1,4 +1,4 @@
-"""Folders of pictures that readers have and authors forget: every notebook must run through on each.
+"""Folders of pictures that readers have and authors forget: every notebook runs through on each.
 
 python tests/odd_folders.py FOLDER    (writes them all there, one folder each)
 """
