@@ -125,6 +125,27 @@ def alive(pid):
     return state.stdout.strip()[:1] not in ("", "Z")
 
 
+def wait_until(done):
+    """Return when `done()` is true; fail after a minute."""
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no process groups to signal")
+def test_a_killed_runner_leaves_no_kernel(tmp_path):
+    note = "import os\nopen('started', 'w').write(f'{os.getppid()} {os.getpid()} .')"
+    write(tmp_path / "00_busy.ipynb", note, "import time\ntime.sleep(100)")
+    started = tmp_path / "started"
+    command = [*RUNNER, "--notebooks", str(tmp_path), "--build", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as runner:
+        wait_until(lambda: started.exists() and started.read_text().endswith("."))
+        runner.kill()
+    papermill, kernel, _ = started.read_text().split()
+    wait_until(lambda: not alive(papermill) and not alive(kernel))
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no process groups to signal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_ends_all_children(tmp_path, number):
@@ -141,10 +162,7 @@ while True:
     (executed / "00_busy.ipynb").write_text("an earlier, good output")
     command = [*RUNNER, "--notebooks", str(tmp_path), "--build", str(tmp_path), "--jobs", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as runner:
-        deadline = time.monotonic() + 60
-        while not (started.exists() and started.read_text().endswith(".")):
-            assert time.monotonic() < deadline and runner.poll() is None
-            time.sleep(0.1)
+        wait_until(lambda: started.exists() and started.read_text().endswith("."))
         papermill, kernel, child, _ = started.read_text().split()
         assert alive(papermill) and alive(kernel) and alive(child)
         runner.send_signal(number)
@@ -182,6 +200,20 @@ def test_a_missing_kernel_is_named(tmp_path, monkeypatch, capsys):
     assert run_all.main(["--notebooks", str(tmp_path), "--build", str(tmp_path)]) == 1
     assert "no such kernel: 00_good" in (printed := capsys.readouterr().out)
     assert "00_good.ipynb, Jupyter has none called nowhere" in printed
+
+
+def test_a_kernel_of_another_environment_is_told_apart(tmp_path, capsys):
+    message = "No module named 'densenet_lib'"
+    write(tmp_path / "00_good.ipynb", f'raise ModuleNotFoundError("{message}")')
+    assert run_all.main(["--notebooks", str(tmp_path), "--build", str(tmp_path)]) == 1
+    assert "kernel python3 is of an environment without densenet_lib" in capsys.readouterr().out
+
+
+def test_braces_in_a_path_are_no_template(tmp_path, capsys):
+    folder = tmp_path / "a {b} c{}"
+    write(folder / "00_good.ipynb", "print('done')", tags=["headline"])
+    assert run_all.main(["--notebooks", str(folder), "--build", str(folder)]) == 0
+    assert (folder / "executed" / "00_good.ipynb").exists()
 
 
 @pytest.mark.parametrize(

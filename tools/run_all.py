@@ -23,6 +23,9 @@ PROFILES = ("quick", "full")  # these three as in densenet_lib, which takes seco
 SOURCES = ("auto", "cifar10", "cifar100", "shapes")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 GRACE = 15  # seconds that an interrupted papermill has to end its kernel
+WATCHED = """import os, runpy, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
+runpy.run_module("papermill", run_name="__main__", alter_sys=True)"""  # ends when we are no more
 NO_START = ("Kernel died before replying", "Kernel didn't respond")  # worth a second try
 
 signals: list[int] = []  # those received; the main loop looks here
@@ -44,12 +47,16 @@ class Run:
         """Start papermill in a process group of its own, which a Ctrl-C here does not reach."""
         for path in (self.output, self.log):
             path.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "papermill", str(self.notebook), str(self.partial)]
+        paths = (
+            str(path).replace("{", "{{").replace("}", "}}")
+            for path in (self.notebook, self.partial)
+        )
+        command = [sys.executable, "-c", WATCHED, *paths]  # papermill takes paths as templates
         command += ["--kernel", KERNEL, "--cwd", str(self.notebook.parent), *self.options]
         command += ["--no-progress-bar", "--log-output", "--autosave-cell-every", "30"]
         env = {"OMP_NUM_THREADS": str(threads), "PYTHONIOENCODING": "utf-8", **os.environ}
         with self.log.open("wb") as log:
-            pipes = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
+            pipes = {"stdin": subprocess.PIPE, "stdout": log, "stderr": subprocess.STDOUT}
             self.process = subprocess.Popen(command, env=env, start_new_session=True, **pipes)
         self.tries, self.started = self.tries + 1, time.monotonic()
 
@@ -65,6 +72,7 @@ class Run:
     def finish(self):
         """Judge the ended process and move its output to where it belongs."""
         self.seconds = time.monotonic() - self.started
+        self.process.stdin.close()
         cells = []
         with contextlib.suppress(OSError, ValueError):  # no complete file, if it ended early
             cells = json.loads(self.partial.read_text("utf-8"))["cells"]
@@ -93,6 +101,9 @@ class Run:
             return "kernel died", where + "the kernel died"
         if "\nnbclient.exceptions.CellTimeoutError" in log:
             return "timeout", where + "still running at the time limit (--timeout)"
+        if "No module named 'densenet_lib'" in log:
+            lacks = "Jupyter's kernel python3 is of an environment without densenet_lib: "
+            return "no library", f"{lacks}run this with the Python that has it (see README)"
         if cell and cell["metadata"]["papermill"]["exception"]:
             errors = [f"{o['ename']}: {o['evalue']}" for o in cell["outputs"] if "ename" in o]
             return f"failed cell {number}", where + "\n".join(errors).split("\n")[0].rstrip(": ")
@@ -194,9 +205,8 @@ def parse(arguments):
     return chosen
 
 
-def main(arguments=None):
-    """Run the chosen notebooks and return the exit code: 0, 1 (a failure) or 130 (interrupted)."""
-    chosen = parse(arguments)
+def run(chosen):
+    """Run the notebooks that `parse` found, end with a table, and return the runs."""
     options = ["--execution-timeout", str(chosen.timeout), "--start-timeout", "120"]
     for name in ("profile", "data", "device", "seed"):  # what is not given, the notebook decides
         if (value := getattr(chosen, name)) is not None:
@@ -209,12 +219,23 @@ def main(arguments=None):
     report(runs)
     good, seconds = sum(run.status == "ok" for run in runs), time.monotonic() - began
     print(f"\n{good} of {len(runs)} notebooks ran through, in {seconds:.0f} s, {jobs} at a time.")
-    return 130 if signals else int(good < len(runs))
+    return runs
 
 
-if __name__ == "__main__":
+def main(arguments=None):
+    """Run the chosen notebooks and return the exit code: 0, 1 (a failure) or 130 (interrupted)."""
+    runs = run(parse(arguments))
+    return 130 if signals else int(any(run.status != "ok" for run in runs))
+
+
+def listen():
+    """Note the signals that ask to stop, and print what the terminal's alphabet allows."""
     for sign in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
         if sign == signal.SIGINT or signal.getsignal(sign) != signal.SIG_IGN:  # as nohup asks
             signal.signal(sign, lambda number, frame: signals.append(number))
-    sys.stdout.reconfigure(errors="replace")  # a headline may not fit the terminal's alphabet
+    sys.stdout.reconfigure(errors="replace")  # a headline may not fit
+
+
+if __name__ == "__main__":
+    listen()
     sys.exit(main())
