@@ -1,4 +1,4 @@
-"""DenseNet, built block by block: the small library behind the notebook series."""
+"""DenseNet, built block by block. Start reading at densenet_lib/densenet.py."""
 
 import os
 
