@@ -1,5 +1,8 @@
 """The checks learners rely on: they pass what is right, and each injected fault makes them fail."""
 
+from fractions import Fraction
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -192,3 +195,17 @@ def test_exercise_reports(capsys):
     with pytest.raises(AssertionError, match="six maps"), checks.exercise("1.3"):
         raise AssertionError("six maps are missing")
     assert capsys.readouterr().out == ("Exercise 1.1: correct.\nExercise 1.2: not attempted yet.\n")
+
+
+@pytest.mark.parametrize(
+    "answer", [0.75, torch.tensor(0.75), np.float32(0.75), Fraction(3, 4), 0.75 + 1e-9]
+)
+def test_a_right_number_passes_whatever_its_type(answer):
+    assert checks.same(answer, 0.75) and checks.same([answer, 1], torch.tensor([0.75, 1]))
+
+
+@pytest.mark.parametrize(
+    "answer", [None, "0.75", [0.75], 0.7501, -0.75, float("nan"), torch.ones(2), {}, len, 0.75j]
+)
+def test_a_wrong_answer_of_any_type_is_false_and_no_error(answer):
+    assert checks.same(answer, 0.75) is False and checks.same(answer, [0.75, 0.7]) is False
