@@ -81,12 +81,20 @@ def curves(series, xlabel, ylabel, *, title=None, width=7, height=3.6, mark=None
     return figure
 
 
-def bars(values, xlabel, *, title=None, width=7, text="{:,}", highlight=()):
-    """Draw {name: value} as horizontal bars with their values; those in `highlight` stand out."""
+def bars(values, xlabel, *, title=None, width=7, text="{:,}", highlight=(), intervals=None):
+    """Draw {name: value} as horizontal bars with their values; those in `highlight` stand out.
+
+    Args:   intervals: {name: (low, high)}, drawn as error bars.
+    """
     figure, (axis,) = _axes(width, 0.6 + 0.36 * len(values))
     colours = [ORANGE if name in highlight else BLUE for name in values]
-    drawn = axis.barh(list(values), list(values.values()), color=colours)
-    axis.bar_label(drawn, labels=[" " + text.format(value) for value in values.values()])
+    heights, errors = list(values.values()), None
+    if intervals:
+        low, high = np.array([intervals[name] for name in values]).T
+        errors = np.maximum([heights - low, high - heights], 0)
+    style = {"color": colours, "xerr": errors, "capsize": 3}
+    drawn = axis.barh(list(values), heights, **style)
+    axis.bar_label(drawn, labels=[" " + text.format(value) for value in heights])
     axis.invert_yaxis()
     axis.margins(x=0.15)
     axis.grid(axis="y", visible=False)
@@ -251,14 +259,17 @@ def grouped_bars(series, ylabel, *, width=7, height=3.4, text="{:.0f}"):
     return figure
 
 
-def dots(results, xlabel, *, title=None, width=7):
-    """Draw {name: results of several runs}: a dot a run, their mean with its standard error."""
+def dots(results, xlabel, *, title=None, width=7, error=None):
+    """Draw {name: results of several runs}: a dot a run, and their mean with its error.
+
+    Args:   error: how far the mean's bar reaches to each side; None: its own standard error.
+    """
     figure, (axis,) = _axes(width, 0.9 + 0.5 * len(results))
     for row, values in enumerate(results.values()):
         values = np.asarray(values, dtype=float)
         axis.plot(values, np.full(len(values), row - 0.15), "o", color=SKY, mec=BLACK)
-        error = values.std(ddof=1) / len(values) ** 0.5
-        axis.errorbar(values.mean(), row + 0.15, xerr=error, fmt="D", color=BLUE, capsize=5)
+        reach = values.std(ddof=1) / len(values) ** 0.5 if error is None else error
+        axis.errorbar(values.mean(), row + 0.15, xerr=reach, fmt="D", color=BLUE, capsize=5)
     axis.set_yticks(range(len(results)), list(results))
     axis.set(xlabel=xlabel, title=title, ylim=(len(results) - 0.5, -0.5))
     return figure

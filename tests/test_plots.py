@@ -119,3 +119,16 @@ def test_dots_show_every_run_and_the_mean():
     for value in (1.0, 2.0, 6.0, 3.0, 4.0):  # the mean of the first is 3
         assert value in drawn, (value, drawn)
     assert [label.get_text() for label in axis.get_yticklabels()] == ["one", "other"]
+
+
+def test_bars_with_intervals_reach_from_low_to_high():
+    figure = plots.bars({"a": 1.0, "b": 3.0}, "x", intervals={"a": (0.5, 2.0), "b": (2.5, 3.0)})
+    (lines,) = [c for c in figure.axes[0].collections if hasattr(c, "get_segments")]
+    reach = [(segment[0][0], segment[1][0]) for segment in lines.get_segments()]
+    assert reach == [(0.5, 2.0), (2.5, 3.0)]
+
+
+def test_dots_take_an_error_of_the_reader():
+    figure = plots.dots({"one": [1.0, 2.0, 6.0], "other": [4.0, 4.0]}, "accuracy, %", error=0.5)
+    reach = [c.get_segments()[0][:, 0].tolist() for c in figure.axes[0].collections]
+    assert reach == [[2.5, 3.5], [3.5, 4.5]]
