@@ -72,9 +72,7 @@ def curves(series, xlabel, ylabel, *, title=None, width=7, height=3.6, mark=None
         dash, marker = _DASHES[i % len(_DASHES)], _MARKERS[i % len(_MARKERS)]
         step = max(1, len(x) // 12)
         axis.plot(x, y, dash, marker=marker, markevery=step, ms=5, color=PALETTE[i], label=name)
-    for x, text in (mark or {}).items():
-        axis.axvline(x, color="#666666", linestyle=":")
-        axis.annotate(f" {text}", (x, 0.04), xycoords=("data", "axes fraction"), fontsize=10)
+    _mark(axis, mark, 0.04)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if len(series) > 1:
         axis.legend()
@@ -99,6 +97,19 @@ def bars(values, xlabel, *, title=None, width=7, text="{:,}", highlight=(), inte
     axis.margins(x=0.15)
     axis.grid(axis="y", visible=False)
     axis.set(xlabel=xlabel, title=title)
+    return figure
+
+
+def histogram(values, xlabel, ylabel, *, step, mark=None, width=7, height=2.8):
+    """Draw how often the values occur: a bar for each multiple of `step` and what is near it.
+
+    Args:   mark: {x: text}, vertical lines with a note.
+    """
+    figure, (axis,) = _axes(width, height)
+    places, counts = np.unique(np.round(np.asarray(values) / step), return_counts=True)
+    axis.bar(places * step, counts, 0.9 * step, color=BLUE)
+    _mark(axis, mark, 0.9)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
     return figure
 
 
@@ -273,6 +284,19 @@ def dots(results, xlabel, *, title=None, width=7, error=None):
     axis.set_yticks(range(len(results)), list(results))
     axis.set(xlabel=xlabel, title=title, ylim=(len(results) - 0.5, -0.5))
     return figure
+
+
+def label(name, longest=14):
+    """Return a class's name for a figure: cut if it is long, and with `$` as a plain character."""
+    name = name if len(name) <= longest else name[: longest - 1] + "…"
+    return name.replace("$", r"\$")
+
+
+def _mark(axis, notes, height):
+    """Draw a vertical line with a note, at a share of the height, for each of {x: text}."""
+    for x, text in (notes or {}).items():
+        axis.axvline(x, color="#666666", linestyle=":")
+        axis.annotate(f" {text}", (x, height), xycoords=("data", "axes fraction"), fontsize=10)
 
 
 def _maps_made(layer):

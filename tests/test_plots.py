@@ -132,3 +132,14 @@ def test_dots_take_an_error_of_the_reader():
     figure = plots.dots({"one": [1.0, 2.0, 6.0], "other": [4.0, 4.0]}, "accuracy, %", error=0.5)
     reach = [c.get_segments()[0][:, 0].tolist() for c in figure.axes[0].collections]
     assert reach == [[2.5, 3.5], [3.5, 4.5]]
+
+
+def test_a_histogram_counts_what_is_nearest_to_each_multiple_of_the_step():
+    figure = plots.histogram([1.9, 2.1, 2.0, 4.2], "x", "y", step=2, mark={3: "middle"})
+    bars = {p.get_x() + p.get_width() / 2: p.get_height() for p in figure.axes[0].patches}
+    assert bars == {2: 3, 4: 1} and "middle" in figure.axes[0].texts[0].get_text()
+
+
+def test_a_label_is_short_and_no_mathematics():
+    assert plots.label("cat") == "cat" and plots.label("$5 to $9") == r"\$5 to \$9"
+    assert plots.label("a" * 60) == "a" * 13 + "…" and plots.label("abcdef", 4) == "abc…"
