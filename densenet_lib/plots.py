@@ -122,7 +122,7 @@ def heatmap(values, xlabel, ylabel, *, title=None, width=5, height=4, text="{:.2
     low, high = np.nanmin(values), np.nanmax(values)
     for (row, column), value in np.ndenumerate(values):
         if text and not np.isnan(value):
-            ink = "white" if value < (low + high) / 2 else "black"
+            ink = "white" if value <= (low + high) / 2 else "black"
             axis.text(column, row, text.format(value), ha="center", va="center", color=ink)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if not ticks:
