@@ -62,6 +62,40 @@ def image_grid(images, titles=None, *, columns=8, cell=0.95, interpolation="near
     return figure
 
 
+def feature_maps(rows, *, columns=12, cell=0.56):
+    """Draw the maps of one picture in named rows, all on one scale, bright for large numbers.
+
+    The scale's ends leave out the most extreme 1 % of the numbers, so that one pixel does not
+    darken the rest; if there are negative numbers, 0 stands in the middle.
+
+    Args:   rows: {name: maps}, each (C, H, W); uint8 (3, H, W) is a picture, in colour.
+            columns: maps in a line; more of them go on in the next.  cell: inches per map.
+    """
+    numbers = torch.cat([m.flatten() for m in rows.values() if m.dtype != torch.uint8]).cpu()
+    high = float(numbers.abs().double().quantile(0.99)) or 1.0
+    low = -high if (numbers < 0).any() else 0.0
+    drawn = []  # (line, column, what to draw): one axis holds all the maps
+    names, line = {}, 0
+    for name, maps in rows.items():
+        names[line] = name
+        colours = maps.dtype == torch.uint8
+        pieces = [maps.permute(1, 2, 0)] if colours else list(maps)  # (H, W, 3), or C of (H, W)
+        drawn += [(line + i // columns, i % columns, piece) for i, piece in enumerate(pieces)]
+        line += -(-len(pieces) // columns)
+    figure, (axis,) = _axes(columns * cell + 1.9, line * cell + 0.1)
+    for row, column, piece in drawn:
+        place = (column, column + 0.94, row + 0.94, row)
+        style = {"cmap": "cividis", "vmin": low, "vmax": high, "interpolation": "nearest"}
+        scaled = axis.imshow(piece.cpu().numpy(), extent=place, **style)
+    axis.set(xlim=(0, columns), ylim=(line, 0), xticks=[])
+    axis.set_yticks([row + 0.47 for row in names], names.values())
+    axis.tick_params(length=0)
+    axis.grid(visible=False)
+    axis.spines[:].set_visible(False)
+    figure.colorbar(scaled, ax=axis, extend="both" if low else "max", aspect=12, shrink=0.9)
+    return figure
+
+
 def curves(series, xlabel, ylabel, *, title=None, width=7, height=3.6, mark=None):
     """Draw named lines, {name: (x, y)}, each with its own colour, dash and marker.
 

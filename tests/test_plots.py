@@ -143,3 +143,23 @@ def test_a_histogram_counts_what_is_nearest_to_each_multiple_of_the_step():
 def test_a_label_is_short_and_no_mathematics():
     assert plots.label("cat") == "cat" and plots.label("$5 to $9") == r"\$5 to \$9"
     assert plots.label("a" * 60) == "a" * 13 + "…" and plots.label("abcdef", 4) == "abc…"
+
+
+def test_feature_maps_stand_on_one_scale_and_in_lines():
+    picture = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    maps = torch.linspace(-1, 2, 5 * 16).reshape(5, 4, 4)
+    figure = plots.feature_maps({"picture": picture, "maps": maps}, columns=3)
+    drawn = figure.axes[0].images
+    assert len(drawn) == 1 + 5 and drawn[0].get_array().shape == (4, 4, 3)
+    limits = {image.get_clim() for image in drawn[1:]}
+    (low, high), *others = limits
+    assert not others and low == -high and 1.9 < high < 2  # 0 in the middle, for all of them
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["picture", "maps"]
+    places = [image.get_extent() for image in drawn]
+    assert places[3][0] == 2 and places[4][0] == 0 and places[4][3] == places[3][3] + 1
+
+
+def test_feature_maps_without_negative_numbers_begin_at_zero():
+    for maps in (torch.zeros(2, 4, 4), torch.rand(2, 4, 4) + 3):
+        low, high = plots.feature_maps({"maps": maps}).axes[0].images[0].get_clim()
+        assert low == 0 < high
