@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from densenet_lib import training
 from densenet_lib.checkpoints import build_network, load_checkpoint, normalise, write_whole
-from densenet_lib.data import Batches, home, load_images, split_validation
+from densenet_lib.data import Batches, choose_device, home, load_images, split_validation
+from densenet_lib.data.download import fetch_cifar
+from densenet_lib.data.folders import read_picture
 from densenet_lib.densenet import DenseNet, named_network
-from densenet_lib.download import fetch_cifar
-from densenet_lib.folders import read_picture
 from densenet_lib.runs import Run
 
 
@@ -39,7 +39,7 @@ def train(chosen):
             chosen.out,
             epochs=chosen.epochs,
             seed=chosen.seed,
-            device=_device(chosen.device),
+            device=choose_device(chosen.device),
             resume=chosen.resume,
             test=test,
             validation=validation,
@@ -116,7 +116,7 @@ def evaluate(chosen):
             "trained on."
         )
     images = replace(images, mean=checkpoint["mean"], std=checkpoint["std"])
-    device = _device(chosen.device)
+    device = choose_device(chosen.device)
     network = build_network(checkpoint).to(device)
     found = training.evaluate(network, Batches(images, 500, device=device), amp=chosen.amp)
     result = {"accuracy": found.accuracy, "loss": found.loss, "images": len(images)}
@@ -179,14 +179,6 @@ def _stop_requests():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _device(name):
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name != "cpu" and not getattr(torch, name).is_available():
-        raise ValueError(f"--device is {name}, but PyTorch finds none here: choose auto or cpu.")
-    return torch.device(name)
 
 
 def _network(text, num_classes):

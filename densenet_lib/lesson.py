@@ -25,7 +25,6 @@ PROFILES = {
     "quick": Profile("seconds on a laptop's CPU", 5_000, 1_000, epochs=1),
     "full": Profile("the real thing, for a GPU", None, None, epochs=10),
 }
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True)
@@ -51,21 +50,16 @@ class Lesson:
 def begin(profile="quick", source="auto", device="auto", seed=0):
     """Resolve a notebook's parameters, print them as a short table, and return a Lesson.
 
-    Args:   profile: a name in PROFILES.  source: as for data.load_images.  device: one of DEVICES;
-            "auto" takes a CUDA GPU if there is one.  seed: of torch's generators, 0 or more.
+    Args:   profile: a name in PROFILES.  source: as for data.load_images.  device: as for
+            data.choose_device.  seed: of torch's generators, 0 or more.
     Raises: ValueError, with the list of right values.
     """
     if profile not in PROFILES:
         raise ValueError(f"PROFILE is {profile!r}: choose one of {', '.join(PROFILES)}")
-    if device not in DEVICES:
-        raise ValueError(f"DEVICE is {device!r}: choose one of {', '.join(DEVICES)}")
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"SEED is {seed!r}: choose a whole number, 0 or more")
     resolved = data.resolve(source)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device != "cpu" and not getattr(torch, device).is_available():
-        raise ValueError(f"DEVICE is {device!r}, but PyTorch finds none here: choose auto or cpu")
+    device = data.choose_device(device)
     torch.manual_seed(seed)
 
     print(f"profile  {profile}: {PROFILES[profile].meaning}")
@@ -74,4 +68,4 @@ def begin(profile="quick", source="auto", device="auto", seed=0):
         print("         embedded pictures, since CIFAR-10 is not on disk; `make data` fetches it")
     print(f"device   {device}")
     print(f"seed     {seed}")
-    return Lesson(PROFILES[profile], resolved, torch.device(device), seed)
+    return Lesson(PROFILES[profile], resolved, device, seed)

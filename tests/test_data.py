@@ -11,8 +11,16 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import datasets, transforms
 
-from densenet_lib import data, folders
-from densenet_lib.data import Batches, ImageSet, channel_statistics, load_images, split_validation
+from densenet_lib import data
+from densenet_lib.data import (
+    Batches,
+    ImageSet,
+    channel_statistics,
+    folders,
+    load_images,
+    sources,
+    split_validation,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -403,9 +411,9 @@ def drawn(monkeypatch):
         return few.images.numpy(), few.labels.numpy()
 
     monkeypatch.setattr(data.shapes, "draw", draw)
-    data._draw_shapes.cache_clear()
+    sources._draw_shapes.cache_clear()
     yield calls
-    data._draw_shapes.cache_clear()
+    sources._draw_shapes.cache_clear()
 
 
 def test_shapes_are_drawn_once_and_are_one_dataset(drawn):
@@ -442,7 +450,7 @@ def test_home_is_told_by_the_environment_or_lies_beside_the_library(monkeypatch,
     monkeypatch.setenv("DENSENET_HOME", os.path.join("~", "pictures"))
     assert data.home() == Path.home() / "pictures"
     monkeypatch.delenv("DENSENET_HOME")
-    assert data.home() == Path(data.__file__).parents[1] / "data"
+    assert data.home() == Path(data.__file__).parents[2] / "data"
 
 
 # Image sets

@@ -17,10 +17,10 @@ import pytest
 import torch
 from torchvision import datasets
 
-from densenet_lib import commands, download
+from densenet_lib import commands
 from densenet_lib.__main__ import main
-from densenet_lib.data import load_images
-from densenet_lib.download import DownloadError, fetch_cifar
+from densenet_lib.data import download, load_images
+from densenet_lib.data.download import DownloadError, fetch_cifar
 
 # A small archive in CIFAR-10's format
 
@@ -456,7 +456,8 @@ def test_who_had_to_wait_finds_it_done(home, tiny, monkeypatch):
 DRIVER = """
 import json, sys
 from torchvision import datasets
-from densenet_lib import __main__, download
+from densenet_lib import __main__
+from densenet_lib.data import download
 constants = json.loads(sys.argv[1])
 download.MIRRORS = {"cifar10": ()}
 for name, value in constants.items():

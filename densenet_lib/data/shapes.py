@@ -14,8 +14,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-SIZES = {"train": 10_000, "test": 2_000}
-SIDE = 32  # pixels
+from densenet_lib.data.images import SIZE
+
+COUNTS = {"train": 10_000, "test": 2_000}
 SPECKS = 3  # bits of confetti on a picture, some too small to see
 CHUNK = 16  # pictures painted at once: few enough to stay in the processor's cache
 
@@ -86,15 +87,15 @@ def draw(split="train", seed=0):
             class equally often, in random order.
     Raises: ValueError if there is no such split or seed.
     """
-    if split not in SIZES:
+    if split not in COUNTS:
         raise ValueError(f"split is {split!r}: the shapes have 'train' and 'test'")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed is {seed}: give a whole number from 0 to 2**32 - 1")
-    count = SIZES[split]
-    rng = np.random.RandomState((seed, list(SIZES).index(split)))  # a stream for each split
+    count = COUNTS[split]
+    rng = np.random.RandomState((seed, list(COUNTS).index(split)))  # a stream for each split
     labels = rng.permutation(np.arange(count, dtype=np.int64) % len(CLASSES))
     scenes = _imagine(rng, count)
-    images = np.empty((count, 3, SIDE, SIDE), np.uint8)
+    images = np.empty((count, 3, SIZE, SIZE), np.uint8)
     for label, name in enumerate(CLASSES):
         rows = np.flatnonzero(labels == label)
         for start in range(0, len(rows), CHUNK):
@@ -137,26 +138,26 @@ def _imagine(rng, count):
         "stripes": direction(uniform(-1, 1, 1)) / uniform(8, 16, 1),  # waves per pixel
         "stripes_start": uniform(0, 1, 1, 1),
         "stripes_depth": uniform(0, 18, 1, 1),
-        "speck_place": uniform(0, SIDE, SPECKS, 2),  # pixels
+        "speck_place": uniform(0, SIZE, SPECKS, 2),  # pixels
         "speck_radius": uniform(-1.5, 2.5, SPECKS, 1, 1),  # pixels; below zero there is no speck
         "speck_paint": colour(lightness[:, None] + uniform(-40, 40, SPECKS), 110, SPECKS),
-        "grain": np.frombuffer(rng.bytes(count * SIDE * SIDE), np.uint8).reshape(-1, SIDE, SIDE),
+        "grain": np.frombuffer(rng.bytes(count * SIZE * SIZE), np.uint8).reshape(-1, SIZE, SIZE),
     }
 
 
 def _paint(unit_area, outline, scene):
     """Paint one shape into many scenes; return uint8 (N, 3, 32, 32)."""
-    pixels = np.arange(SIDE, dtype=np.float32) + 0.5
-    picture = np.tile(scene.ground[:, :, None, None], (SIDE, SIDE))
+    pixels = np.arange(SIZE, dtype=np.float32) + 0.5
+    picture = np.tile(scene.ground[:, :, None, None], (SIZE, SIZE))
 
     for i in range(SPECKS):
         x, y = pixels - scene.speck_place[:, i, :1], pixels - scene.speck_place[:, i, 1:]
         distance = _circle(x[:, None, :], y[:, :, None], scene.speck_radius[:, i])
         _cover(picture, _soft(distance), scene.speck_paint[:, i])
 
-    fine = (np.arange(2 * SIDE, dtype=np.float32) + 0.5) / 2.0  # 2 x 2 points for each pixel
+    fine = (np.arange(2 * SIZE, dtype=np.float32) + 0.5) / 2.0  # 2 x 2 points for each pixel
     size = np.sqrt(scene.area / unit_area)  # pixels: the radius of the circle around the shape
-    centre = SIDE / 2 + scene.place * (SIDE / 2 - 1.0 - size)  # a pixel's width from the frame
+    centre = SIZE / 2 + scene.place * (SIZE / 2 - 1.0 - size)  # a pixel's width from the frame
     x, y = (fine - centre[:, :1]) / size, (centre[:, 1:] - fine) / size  # y upwards
     ahead, aside = scene.turn, np.stack([-scene.turn[:, 1], scene.turn[:, 0]], axis=1)
     inside = _soft(outline(_along(ahead, x, y), _along(aside, x, y)) * size[:, :, None])
@@ -164,7 +165,7 @@ def _paint(unit_area, outline, scene):
     _cover(picture, (inside[:, :, ::2] + inside[:, :, 1::2]) / 4.0, scene.paint)
 
     waves = _wave(_along(scene.stripes, pixels, pixels) + scene.stripes_start)
-    shade = _along(scene.light / SIDE, pixels - SIDE / 2, pixels - SIDE / 2)
+    shade = _along(scene.light / SIZE, pixels - SIZE / 2, pixels - SIZE / 2)
     # The grain of a photograph: the two halves of a random byte, added, from -15 to 15.
     grain = (scene.grain & 15).astype(np.float32) + (scene.grain >> 4).astype(np.float32) - 15.0
     shade += scene.stripes_depth * waves + grain / 2.0

@@ -1,6 +1,6 @@
 """Folders of pictures as arrays: found, decoded by many threads, kept for the next start.
 
-Bad folders and files get one sentence: what was found, where, and what to do. Used by data.py.
+Bad folders and files get one sentence: what was found, where, and what to do. Used by sources.py.
 """
 
 import hashlib
@@ -17,8 +17,8 @@ import torch
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-SIZE = 32  # pixels: every picture becomes SIZE x SIZE
-PARTS = ("train", "test")
+from densenet_lib.data.images import SIZE, SPLITS
+
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 
@@ -30,7 +30,7 @@ def read_folder(folder, cache):
              labels int64 (N,)).
     Raises:  ValueError for a missing half, class or picture, and for pictures that cannot be read.
     """
-    present = [part for part in PARTS if (folder / part).is_dir()]
+    present = [part for part in SPLITS if (folder / part).is_dir()]
     if len(present) == 1:
         rest = f"make both, or name {folder / present[0]} to have it split"
         raise ValueError(f"{folder} has {present[0]}/ but not both train/ and test/: {rest}.")

@@ -1,0 +1,92 @@
+"""Pictures as tensors: an `ImageSet` holds them with their labels. Built in notebooks/01."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+
+SIZE = 32  # pixels: every picture is SIZE x SIZE
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSet:
+    """Hold labelled pictures and what is needed to normalise them.
+
+    Args: images: uint8 (N, 3, 32, 32).  labels: int64 (N,), numbers into `classes`.
+          mean, std: per channel, over all pixels of the TRAINING split, in units of 0..1.
+          name: of the source, for captions.  split: "train", "validation" or "test".
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    name: str
+    split: str
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __repr__(self):
+        mean, std = (", ".join(f"{v:.4f}" for v in values) for values in (self.mean, self.std))
+        size = f"{len(self):,} pictures, {len(self.classes)} classes"
+        return f"{self.name} {self.split}: {size}, mean ({mean}), std ({std})"
+
+    @cached_property
+    def digest(self):
+        """The SHA-256 of pictures and labels, which tells one dataset from another."""
+        parts = (self.images, self.labels)
+        return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
+
+    def subset(self, numbers):
+        """Take the pictures with these numbers; mean and std stay those of the whole split."""
+        return replace(self, images=self.images[numbers], labels=self.labels[numbers])
+
+
+def split_validation(image_set, part=0.1, seed=0):
+    """Split a training set in two, both with its mix of classes: (train, validation).
+
+    Args:   part: of validation, a share such as 0.1 or a number of pictures such as 5000.
+    Raises: ValueError if either side would have fewer pictures than there are classes.
+    """
+    count = round(part * len(image_set)) if isinstance(part, float) else part
+    least = len(image_set.classes)
+    if not least <= count <= len(image_set) - least:
+        sizes = f"{count} of {len(image_set)} pictures for validation"
+        raise ValueError(f"Cannot take {sizes}: each side needs at least {least}, one a class.")
+    order = stratified(image_set.labels, seed, proportional=True)
+    validation, train = (part.sort().values for part in (order[:count], order[count:]))
+    return image_set.subset(train), replace(image_set.subset(validation), split="validation")
+
+
+def channel_statistics(images):
+    """Compute mean and standard deviation of each channel over all pixels, in units of 0..1.
+
+    Counting how often each of the 256 values occurs keeps the sums in exact integers.
+    Shape: uint8 (N, 3, H, W) -> two tuples of 3 floats.
+    """
+    mean, std = [], []
+    for channel in range(3):
+        counts = torch.bincount(images[:, channel].reshape(-1), minlength=256).tolist()
+        n, total = sum(counts), sum(v * c for v, c in enumerate(counts))
+        squares = sum(v * v * c for v, c in enumerate(counts))
+        deviation = (n * squares - total**2) ** 0.5 / n
+        mean.append(total / n / 255)
+        std.append(max(deviation, 1) / 255)  # at least one grey level: it will be divided by
+    return tuple(mean), tuple(std)
+
+
+def stratified(labels, seed, *, proportional=False):
+    """Order the picture numbers so that any first part of them has the classes evenly.
+
+    With `proportional`, any first part has the mix of classes of the whole instead.
+    """
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    counts = labels.bincount()
+    rank = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[by_class]]  # within class
+    key = rank / counts[labels[by_class]] if proportional else rank
+    return by_class[key.argsort(stable=True)]
