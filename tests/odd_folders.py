@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from densenet_lib import shapes
+from densenet_lib.data import shapes
 
 SIDE = 32  # pixels
 LONG = "a class whose name is as long as a whole line of text is, or so"

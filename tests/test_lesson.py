@@ -41,7 +41,7 @@ def test_pictures_are_loaded_when_asked_and_as_many_as_the_profile_has(monkeypat
     ("arguments", "sentence"),
     [
         (("fast", "shapes", "cpu", 0), "PROFILE is 'fast': choose one of quick, full"),
-        (("quick", "shapes", "gpu", 0), "DEVICE is 'gpu': choose one of auto, cpu, cuda, mps"),
+        (("quick", "shapes", "gpu", 0), "The device is 'gpu': choose one of auto, cpu, cuda, mps"),
         (("quick", "shapes", "cpu", -1), "SEED is -1: choose a whole number"),
         (("quick", "shapes", "cpu", "0"), "SEED is '0': choose a whole number"),
         (("quick", "cifar11", "cpu", 0), "cifar10"),
