@@ -32,6 +32,8 @@ def main(arguments=None):
     _add_evaluate(kinds)
     _add_predict(kinds)
     _add_data(kinds)
+    for stream in (sys.stdout, sys.stderr):  # a console that lacks a letter gets a question mark
+        stream.reconfigure(errors="replace")
     chosen = parser.parse_args(arguments)
     try:
         from densenet_lib import commands  # brings torch along, which --help need not wait for
@@ -153,8 +155,8 @@ def _count(text):
 
 
 def _seed(text):
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to 2**32 - 1")
     return int(text)
 
 

@@ -9,6 +9,8 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import takewhile
+from operator import eq
 
 import torch
 from tqdm import tqdm
@@ -109,11 +111,13 @@ def evaluate(chosen):
     """Test a checkpoint, and say what each class is taken for."""
     checkpoint = load_checkpoint(chosen.checkpoint)
     images = load_images(chosen.data, "test")
-    if images.classes != tuple(checkpoint["classes"]):
+    known = tuple(checkpoint["classes"])
+    if images.classes != known:
+        i = sum(takewhile(bool, map(eq, known, images.classes)))  # the first that differs
+        theirs, ours = (_few(names[max(i - 1, 0) :], i > 1) for names in (known, images.classes))
         raise ValueError(
-            f"{chosen.checkpoint} knows the classes {_few(checkpoint['classes'])} and "
-            f"{images.name} has {_few(images.classes)}: evaluate on the kind of data it was "
-            "trained on."
+            f"{chosen.checkpoint} knows {len(known)} classes ({theirs}) and {images.name} has "
+            f"{len(images.classes)} ({ours}): evaluate on the kind of data it was trained on."
         )
     images = replace(images, mean=checkpoint["mean"], std=checkpoint["std"])
     device = choose_device(chosen.device)
@@ -123,13 +127,17 @@ def evaluate(chosen):
     print(f"{images.name} test: {_result(result)}")
     width = max(map(len, images.classes))
     for name, accuracy, row in zip(images.classes, found.per_class, found.confusion, strict=True):
+        if not row.sum():
+            print(f"  {name:{width}}  no picture of it")
+            continue
         wrong = row.clone()
         wrong[images.classes.index(name)] = -1
         taken = f"most often taken for {images.classes[wrong.argmax()]} ({wrong.max()})"
         print(f"  {name:{width}}  {accuracy:6.1%}  {taken if wrong.max() else ''}".rstrip())
     if chosen.answers:
         buffer = io.BytesIO()  # half the bytes: three digits are enough to draw probabilities
-        torch.save({"logits": found.logits.half(), "labels": found.labels.byte()}, buffer)
+        labels = found.labels.byte() if len(known) <= 256 else found.labels.int()
+        torch.save({"logits": found.logits.half(), "labels": labels}, buffer)
         write_whole(chosen.answers, buffer.getbuffer())
 
 
@@ -140,8 +148,8 @@ def predict(chosen):
     for path in chosen.pictures:
         try:
             picture, _ = read_picture(path)
-        except OSError as error:
-            reason = error.strerror or "it is no picture, or a damaged one"
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
             print(f"{path}: cannot be read ({reason})", file=sys.stderr)
             failed += 1
             continue
@@ -208,5 +216,6 @@ def _from_json(make, text, option, **fixed):
         raise ValueError(f"{option} does not fit ({reason}): it may have {known}.") from None
 
 
-def _few(names):
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+def _few(names, begun):
+    text = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"..., {text}" if begun else text

@@ -39,32 +39,35 @@ class Lesson:
     @cached_property
     def train(self):
         """The training pictures (an ImageSet), as many as the profile has."""
-        return data.load_images(self.source, "train", limit=self.profile.train_images)
+        return self._load("train", self.profile.train_images)
 
     @cached_property
     def test(self):
         """The test pictures (an ImageSet), as many as the profile has."""
-        return data.load_images(self.source, "test", limit=self.profile.test_images)
+        return self._load("test", self.profile.test_images)
+
+    def _load(self, split, limit):  # in one place, so that Python gives a warning once, not twice
+        return data.load_images(self.source, split, limit=limit)
 
 
 def begin(profile="quick", source="auto", device="auto", seed=0):
     """Resolve a notebook's parameters, print them as a short table, and return a Lesson.
 
     Args:   profile: a name in PROFILES.  source: as for data.load_images.  device: as for
-            data.choose_device.  seed: of torch's generators, 0 or more.
+            data.choose_device.  seed: of torch's generators, 0 to 2**32 - 1.
     Raises: ValueError, with the list of right values.
     """
     if profile not in PROFILES:
         raise ValueError(f"PROFILE is {profile!r}: choose one of {', '.join(PROFILES)}")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"SEED is {seed!r}: choose a whole number, 0 or more")
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"SEED is {seed!r}: choose a whole number from 0 to 2**32 - 1")
     resolved = data.resolve(source)
     device = data.choose_device(device)
     torch.manual_seed(seed)
 
     print(f"profile  {profile}: {PROFILES[profile].meaning}")
     print(f"data     {resolved}")
-    if (source, resolved) == ("auto", "shapes"):
+    if source in ("", "auto") and resolved == "shapes":
         print("         embedded pictures, since CIFAR-10 is not on disk; `make data` fetches it")
     print(f"device   {device}")
     print(f"seed     {seed}")

@@ -43,7 +43,7 @@ SIBLINGS = {  # module: those of the library that it may import
     "commands": set(map(name_of, LIBRARY)) - {"__main__", "lesson"},
     "__main__": {"commands"},
 }
-PACKAGES = {"torch", "torchvision", "numpy", "PIL", "tqdm", "matplotlib", "IPython"}
+PACKAGES = {"torch", "torchvision", "numpy", "PIL", "tqdm", "filelock", "matplotlib", "IPython"}
 
 
 def imported(source):

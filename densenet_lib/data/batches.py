@@ -38,9 +38,10 @@ class Batches:
             share: (number, of how many), the part of every batch that this process takes when
             several train together; together they take each picture once.
     Yields: images float32 (B, 3, 32, 32), labels int64 (B,).
-    Raises: ValueError if there is no picture, batch_size is below 1, or a share would be empty.
+    Raises: ValueError if there is no picture, batch_size is below 1, or a share is empty or none.
 
-    `epoch` is the number of the next pass, from 0; set it to resume.
+    `epoch` is the number of the next pass, from 0; set it to resume. A pass counts when its last
+    batch is given: one that is abandoned before comes again, the same.
     """
 
     def __init__(
@@ -60,6 +61,10 @@ class Batches:
         if len(image_set) == 0:
             raise ValueError(f"There is no picture in {image_set}: load more, or check the subset.")
         last = len(image_set) % batch_size or batch_size
+        if not 0 <= share[0] < share[1]:
+            raise ValueError(
+                f"share={share} is none: (0, n) is the first of n, (n - 1, n) the last."
+            )
         if min(batch_size, last) < share[1]:
             raise ValueError(
                 f"{share[1]} processes cannot share a batch of {min(batch_size, last)} pictures, "
@@ -77,11 +82,7 @@ class Batches:
         return math.ceil(len(self.image_set) / self.batch_size)
 
     def __iter__(self):
-        self.epoch += 1
-        return self._run(self.epoch - 1)
-
-    def _run(self, epoch):
-        n, generator = len(self.image_set), torch.Generator()
+        epoch, n, generator = self.epoch, len(self.image_set), torch.Generator()
         # torch's CPU generator looks at 32 bits of its seed only, so mix the two numbers well.
         generator.manual_seed(int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0]))
         order = torch.randperm(n, generator=generator) if self.shuffle else torch.arange(n)
@@ -94,6 +95,8 @@ class Batches:
             images = images.sub_(self._mean).div_(self._std)  # (B, 3, H, W)
             if self.augment and epoch >= self.plain_epochs:
                 images = flip_and_shift(images, flip[part], *shift[:, part])
+            if start + self.batch_size >= n:
+                self.epoch = epoch + 1
             yield images, self._labels[order[part]]
 
 

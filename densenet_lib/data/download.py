@@ -4,7 +4,6 @@ The upstream host is slow and at times refuses, so byte-identical copies come fi
 that torchvision knows guards them all. What stops half-way goes on from there the next time.
 """
 
-import errno
 import http.client
 import os
 import shutil
@@ -13,10 +12,10 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from filelock import FileLock, Timeout
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 from tqdm import tqdm
@@ -60,7 +59,7 @@ def fetch_cifar(name="cifar10", root=None):
         return folder
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _one_at_a_time(root / f".{name}.lock"):
+        with _lock(root / f".{name}.lock"):
             if damaged_files(dataset, root):  # else another process brought it meanwhile
                 if not check_integrity(archive, dataset.tgz_md5):
                     _download(_sources(name, dataset), archive, dataset.tgz_md5)
@@ -86,7 +85,7 @@ def _download(urls, archive, md5):
         while True:
             before = _size(part)
             try:
-                _receive(url, part)
+                _receive(url, part, md5)
             except SourceError as error:
                 if _size(part) > before:
                     time.sleep(PAUSE)
@@ -106,9 +105,13 @@ def _download(urls, archive, md5):
     )
 
 
-def _receive(url, part):
-    """Append to `part` what it lacks of the file at `url`."""
-    have = _size(part)
+def _receive(url, part, md5):
+    """Append to `part` what it lacks of the file at `url`.
+
+    What comes whole in place of the rest is no reason to lose what is here, unless it is the file,
+    or more of it: a page that asks for a login comes that way.
+    """
+    have, fresh = _size(part), part.with_name(part.name + ".new")
     headers = {"User-Agent": "densenet-lib"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         response = urllib.request.urlopen(
@@ -122,16 +125,26 @@ def _receive(url, part):
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise SourceError(_reason(error)) from error
     with response:
-        have = have if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
-        length = response.headers["Content-Length"]
-        total = have + int(length) if length else None
+        goes_on = response.status == http.HTTPStatus.PARTIAL_CONTENT
+        before, have = have, have if goes_on else 0
+        target = fresh if before > have else part
+        length = response.headers["Content-Length"] or ""
+        total = have + int(length) if length.isdecimal() else None  # some write 1,000
         size = f"of {total / 1e6:.1f} " if total else ""
         print(f"Fetching {url} ({have / 1e6:.1f} {size}MB here)", flush=True)
         bar = tqdm(initial=have, total=total, unit="B", unit_scale=True, disable=None)
-        with bar, open(part, "ab" if have else "wb") as file:
-            for chunk in _chunks(response):
-                file.write(chunk)
-                bar.update(len(chunk))
+        try:
+            with bar, open(target, "ab" if have else "wb") as file:
+                for chunk in _chunks(response):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+        finally:
+            sent = _size(target)
+            better = target is part or sent > before or check_integrity(fresh, md5)
+            if target is fresh:
+                os.replace(fresh, part) if better else fresh.unlink(missing_ok=True)
+        if not better:
+            raise SourceError(f"a whole of {sent:,} bytes, less than is here, in place of the rest")
     if total and _size(part) < total:
         raise SourceError(f"stopped after {_size(part):,} of {total:,} bytes")
 
@@ -179,30 +192,11 @@ def _unpack(archive, dataset, root):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-@contextmanager
-def _one_at_a_time(path):
-    """Hold a lock of the operating system's, which lets go of it even if the process is killed."""
-    with open(path, "ab") as file:
-        told = False
-        while not _try_lock(file):
-            if not told:
-                print(f"Another process is fetching to {path.parent}; waiting for it.", flush=True)
-            told = True
-            time.sleep(0.2)
-        yield
-
-
-def _try_lock(file):
+def _lock(path):
+    """Lock a file against other processes; the system lets go of it even if one is killed."""
+    lock = FileLock(path)
     try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # Any other answer is of a file system that has no locks: go on without.
-        return error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
-    return True
+        return lock.acquire(timeout=0)
+    except Timeout:
+        print(f"Another process is fetching to {path.parent}; waiting for it.", flush=True)
+        return lock.acquire(poll_interval=0.2)

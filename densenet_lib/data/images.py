@@ -35,6 +35,11 @@ class ImageSet:
         size = f"{len(self):,} pictures, {len(self.classes)} classes"
         return f"{self.name} {self.split}: {size}, mean ({mean}), std ({std})"
 
+    def __getitem__(self, number):
+        """Return a picture as a network gets it, float32 (3, 32, 32), and its label."""
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        return (self.images[number].float() / 255 - mean) / std, self.labels[number]
+
     @cached_property
     def digest(self):
         """The SHA-256 of pictures and labels, which tells one dataset from another."""
@@ -47,10 +52,12 @@ class ImageSet:
 
 
 def split_validation(image_set, part=0.1, seed=0):
-    """Split a training set in two, both with its mix of classes: (train, validation).
+    """Split a training set in two, each with its mix of classes as nearly as whole pictures allow.
 
-    Args:   part: of validation, a share such as 0.1 or a number of pictures such as 5000.
-    Raises: ValueError if either side would have fewer pictures than there are classes.
+    Every class keeps a picture to train on; the validation set may lack the rarest ones.
+    Args:    part: of validation, a share such as 0.1 or a number of pictures such as 5000.
+    Returns: (train, validation), two ImageSets.
+    Raises:  ValueError if either side would have fewer pictures than there are classes.
     """
     count = round(part * len(image_set)) if isinstance(part, float) else part
     least = len(image_set.classes)
@@ -82,11 +89,19 @@ def channel_statistics(images):
 def stratified(labels, seed, *, proportional=False):
     """Order the picture numbers so that any first part of them has the classes evenly.
 
-    With `proportional`, any first part has the mix of classes of the whole instead.
+    With `proportional`, any first part has the mix of classes of the whole instead, and the last
+    picture of every class comes at the very end.
+    Shape: int64 (N,) -> int64 (N,), the numbers 0 to N - 1 in another order.
     """
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
-    counts = labels.bincount()
-    rank = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[by_class]]  # within class
-    key = rank / counts[labels[by_class]] if proportional else rank
+    counts = labels.bincount()  # (classes,)
+    first = counts.cumsum(0) - counts  # (classes,): where each class begins in by_class
+    rank = torch.arange(len(labels)) - first[labels[by_class]]  # (N,): 0, 1, ... in each class
+    # The shuffled classes are merged by key: the first picture of each, then the second of each ...
+    # or, by rank / count, so that half of every class has come when half of all pictures have.
+    key = rank
+    if proportional:
+        count = counts[labels[by_class]]  # (N,)
+        key = torch.where(rank == count - 1, torch.inf, rank / count)
     return by_class[key.argsort(stable=True)]

@@ -9,25 +9,38 @@ import torch
 
 from densenet_lib.data import shapes
 from densenet_lib.data.cifar import read_cifar
-from densenet_lib.data.folders import read_folder
+from densenet_lib.data.folders import check_name, read_folder
 from densenet_lib.data.images import SPLITS, ImageSet, channel_statistics, stratified
 
 SOURCES = ("auto", "cifar10", "cifar100", "shapes")
 
 
 def home():
-    """Return the folder for datasets: DENSENET_HOME, else data/ beside the library."""
-    default = Path(__file__).resolve().parents[2] / "data"
-    return Path(os.environ.get("DENSENET_HOME") or default).expanduser()
+    """Return the folder for datasets: DENSENET_HOME, else data/ beside the library.
+
+    A relative DENSENET_HOME starts there too, from wherever one calls.
+    """
+    named = Path(os.environ.get("DENSENET_HOME") or "data").expanduser()
+    return Path(__file__).resolve().parents[2] / named
 
 
 def resolve(source="auto", root=None):
     """Return what `source` means here: "auto" is CIFAR-10 if it is on disk, else the shapes.
 
-    Raises: FileNotFoundError or ValueError for a name that is no source and no folder.
+    An empty text (an environment variable set to nothing) is "auto".
+    Raises: FileNotFoundError or ValueError for a name that is no source and no folder,
+            PermissionError for a data home that cannot be looked into.
     """
-    if source == "auto":
+    if not isinstance(source, (str, os.PathLike)):
+        quoted = f"write {str(source)!r} if a folder of that name is meant"
+        raise ValueError(
+            f"The data is {source!r}, no text: choose {', '.join(SOURCES)}, or {quoted}."
+        )
+    if source in ("", "auto"):
         here = home() if root is None else Path(root).expanduser()
+        if here.exists() and not os.access(here, os.R_OK | os.X_OK):
+            other = "allow reading it, or set DENSENET_HOME to another folder"
+            raise PermissionError(f"The data home {here} cannot be looked into: {other}.")
         return "cifar10" if (here / "cifar-10-batches-py").is_dir() else "shapes"
     return source if source in SOURCES else str(_find_folder(source))
 
@@ -71,6 +84,7 @@ def load_images(source="auto", split="train", *, root=None, limit=None, seed=0):
 
 def _find_folder(source):
     folder = Path(source).expanduser()
+    check_name(folder)
     if folder.is_dir():
         return folder.resolve()
     if folder.exists():
