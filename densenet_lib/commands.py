@@ -113,8 +113,8 @@ def evaluate(chosen):
     images = load_images(chosen.data, "test")
     known = tuple(checkpoint["classes"])
     if images.classes != known:
-        i = sum(takewhile(bool, map(eq, known, images.classes)))  # the first that differs
-        theirs, ours = (_few(names[max(i - 1, 0) :], i > 1) for names in (known, images.classes))
+        alike = len(list(takewhile(bool, map(eq, known, images.classes))))
+        theirs, ours = _few(known, alike), _few(images.classes, alike)
         raise ValueError(
             f"{chosen.checkpoint} knows {len(known)} classes ({theirs}) and {images.name} has "
             f"{len(images.classes)} ({ours}): evaluate on the kind of data it was trained on."
@@ -216,6 +216,6 @@ def _from_json(make, text, option, **fixed):
         raise ValueError(f"{option} does not fit ({reason}): it may have {known}.") from None
 
 
-def _few(names, begun):
-    text = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return f"..., {text}" if begun else text
+def _few(names, start):
+    few = ["..."] * (start > 0) + list(names[start : start + 3])
+    return ", ".join(few + ["..."] * (start + 3 < len(names)))

@@ -270,12 +270,20 @@ def unreadable(photos):
         (a_file, ValueError, "{0} is a file, not a folder"),
         (loose, ValueError, "{0} has no class folders (7 pictures lie directly in it)"),
         (one_class, ValueError, "{0} has one class only (cat)"),
-        (empty_class, ValueError, "The class folder {0}/train/ant holds no pictures (nothing else): put"),
+        (
+            empty_class,
+            ValueError,
+            "The class folder {0}/train/ant holds no pictures (nothing else): put",
+        ),
         (unknown_class, ValueError, "{0} has Ant in test/, not in train/"),
         (train_alone, ValueError, "{0} has train/ but not both train/ and test/"),
         (single_picture, ValueError, "{0} has one picture only of ant"),
         (unreadable, ValueError, "3 of 20 pictures in {0} cannot be read"),
-        (unreadable, ValueError, "the first is {0}/test/bee/0.png (it is no picture, or a damaged one)"),
+        (
+            unreadable,
+            ValueError,
+            "the first is {0}/test/bee/0.png (it is no picture, or a damaged one)",
+        ),
     ],
 )
 def test_a_folder_that_will_not_do_is_told_in_one_sentence(photos, home, spoil, kind, words):
@@ -474,11 +482,24 @@ def test_validation_split_has_the_mix_of_classes(part, count):
     assert validation.mean == train.mean == whole.mean
     assert len(pictures(train.images) | pictures(validation.images)) == 200
     shares = validation.labels.bincount() / labels.bincount()
-    all_but_one = 1 - 1 / labels.bincount()  # every class keeps a picture to train on
+    all_but_one = 1 - 1 / labels.bincount().numpy()  # every class keeps a picture to train on
     np.testing.assert_allclose(shares, np.minimum(count / 200, all_but_one), atol=0.051)
     again, other = split_validation(whole, part), split_validation(whole, part, seed=1)
     assert torch.equal(again[1].images, validation.images)
     assert pictures(other[0].images) != pictures(train.images)
+
+
+@pytest.mark.parametrize(
+    ("counts", "part", "train", "validation"),
+    [([40, 1], 0.1, [36, 1], [4, 0]), ([2, 2, 30], 0.7, [1, 1, 8], [1, 1, 22])],
+)
+def test_a_rare_class_keeps_a_picture_to_train_on(counts, part, train, validation):
+    labels = torch.tensor([i for i, count in enumerate(counts) for _ in range(count)])
+    whole = ImageSet(image_set(len(labels)).images, labels, "abc", (0,) * 3, (1,) * 3, "x", "train")
+    for seed in range(5):
+        halves = split_validation(whole, part, seed)
+        found = [half.labels.bincount(minlength=len(counts)).tolist() for half in halves]
+        assert found == [train, validation]
 
 
 @pytest.mark.parametrize("part", [0, 4, 0.0, 1.0, 46, 51, -5])
@@ -504,6 +525,16 @@ def test_batches_are_those_of_torchvision_and_a_dataloader(batch_size):
             assert ours.dtype == torch.float32 and labels.dtype == torch.int64
             torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
             assert torch.equal(labels, expected)
+
+
+def test_a_dataloader_gives_what_batches_gives():
+    source = image_set(50)
+    for workers in (0, 1):
+        loader = DataLoader(source, 16, num_workers=workers)
+        for (ours, labels), (theirs, expected) in zip(Batches(source, 16), loader, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+            assert torch.equal(labels, expected) and expected.dtype == torch.int64
+    assert len(list(source)) == 50
 
 
 def test_a_normalised_training_set_has_mean_0_and_deviation_1():
@@ -629,6 +660,10 @@ def test_batches_that_cannot_be():
     with pytest.raises(ValueError, match="batch_size=0 makes no batches") as error:
         Batches(image_set(), 0)
     one_sentence(error)
+    for share in ((5, 2), (2, 2), (-1, 2)):
+        with pytest.raises(ValueError, match=re.escape(f"share={share} is none")) as error:
+            Batches(image_set(), 10, share=share)
+        one_sentence(error)
     with pytest.raises(ValueError, match="no picture in random train") as error:
         Batches(image_set().subset([]), 4)
     one_sentence(error)

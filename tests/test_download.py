@@ -89,6 +89,8 @@ class Server(http.server.ThreadingHTTPServer):
     /short  half, always                /hold   half, then the rest once `go` is set
     /wrong  other bytes                 /none   404
     /mute   not a byte until `go` is set
+    /portal a page that asks for a login, whatever is asked for
+    /commas properly, with a comma in Content-Length
     """
 
     daemon_threads = True
@@ -117,11 +119,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.send_error(404)
         if how == "mute":
             server.go.wait(60)
+        if how == "portal":
+            content, wanted = b"<html>Please log in" * 20, None
         start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and how != "plain" else 0
         if start >= len(content):
             return self.send_error(416)
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        length = f"{len(content) - start:{',' if how == 'commas' else ''}}"
+        self.send_header("Content-Length", length)
         self.end_headers()
         middle = (start + len(content)) // 2
         self.wfile.write(content[start:middle])
@@ -322,6 +327,25 @@ def test_a_start_of_other_bytes_is_thrown_away(server, sources, home):
     sources(server.url("whole"))
     assert fetch_cifar().is_dir() and left(home) == WHOLE
     assert server.asked == [("whole", "bytes=5000-"), ("whole", None)]
+
+
+def test_a_login_page_does_not_cost_what_is_here(server, sources, home, tiny):
+    home.mkdir()
+    part = home / "cifar-10-python.tar.gz.part"
+    part.write_bytes(tiny.archive[:2000])
+    sources(server.url("portal"))
+    with pytest.raises(DownloadError, match="a whole of 380 bytes, less than is here"):
+        fetch_cifar()
+    assert part.read_bytes() == tiny.archive[:2000] and left(home) == [part.name]
+    sources(server.url("portal"), server.url("whole"))
+    fetch_cifar()
+    assert server.asked[-1] == ("whole", "bytes=2000-") and left(home) == WHOLE
+
+
+def test_a_length_with_commas(server, sources, home):
+    sources(server.url("commas"))
+    fetch_cifar()
+    assert left(home) == WHOLE
 
 
 def test_a_source_that_says_nothing_is_given_up(server, sources, home, monkeypatch):

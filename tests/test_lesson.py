@@ -20,7 +20,8 @@ def test_begin_says_what_is_in_use_and_seeds(capsys):
 def test_begin_says_how_to_get_cifar_when_it_falls_back(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("DENSENET_HOME", str(tmp_path))
     assert lesson.begin("quick", "auto", "cpu", 0).source == "shapes"
-    assert "CIFAR-10 is not on disk; `make data` fetches it" in capsys.readouterr().out
+    assert lesson.begin("quick", "", "cpu", 0).source == "shapes"  # DENSENET_DATA= is no folder
+    assert capsys.readouterr().out.count("CIFAR-10 is not on disk; `make data` fetches it") == 2
 
 
 def test_pictures_are_loaded_when_asked_and_as_many_as_the_profile_has(monkeypatch):
@@ -43,6 +44,8 @@ def test_pictures_are_loaded_when_asked_and_as_many_as_the_profile_has(monkeypat
         (("fast", "shapes", "cpu", 0), "PROFILE is 'fast': choose one of quick, full"),
         (("quick", "shapes", "gpu", 0), "The device is 'gpu': choose one of auto, cpu, cuda, mps"),
         (("quick", "shapes", "cpu", -1), "SEED is -1: choose a whole number"),
+        (("quick", "shapes", "cpu", 2**32), "SEED is 4294967296: choose a whole number from 0 to"),
+        (("quick", 5, "cpu", 0), "The data is 5, no text: choose auto"),
         (("quick", "shapes", "cpu", "0"), "SEED is '0': choose a whole number"),
         (("quick", "cifar11", "cpu", 0), "cifar10"),
     ],

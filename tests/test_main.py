@@ -34,6 +34,7 @@ def pictures(tmp_path):
     Image.new("RGBA", (300, 200), (200, 30, 30, 128)).save(tmp_path / "large.png")
     Image.new("L", (20, 32), 90).save(tmp_path / "grey.jpg")
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    Image.new("F", (32, 32), -1).save(tmp_path / "deep.tif")
     return tmp_path
 
 
@@ -92,12 +93,49 @@ def test_predict_reads_any_picture(trained, pictures, capsys):
 
 
 def test_a_bad_picture_does_not_spoil_the_others(trained, pictures, capsys):
-    paths = [str(pictures / name) for name in ("broken.jpg", "none.png", "grey.jpg")]
+    paths = [str(pictures / name) for name in ("broken.jpg", "none.png", "grey.jpg", "deep.tif")]
     assert main(["predict", str(trained), "--top", "20", *paths]) == 2
     captured = capsys.readouterr()
     assert captured.out.startswith(paths[2]) and captured.out.count("%") == 10
     assert "broken.jpg: cannot be read (it is no picture" in captured.err
     assert "none.png: cannot be read (No such file" in captured.err
+    assert "deep.tif: cannot be read (its values, -1 to -1, leave open" in captured.err
+
+
+def test_a_console_that_lacks_a_letter_gets_a_question_mark(trained, tmp_path):
+    checkpoint = torch.load(trained, weights_only=True)
+    checkpoint["classes"] = [f"ёж{i}" for i in range(10)]
+    torch.save(checkpoint, tmp_path / "odd.pt")
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    command = [sys.executable, "-m", "densenet_lib", "predict", tmp_path / "odd.pt"]
+    done = subprocess.run(
+        [*command, tmp_path / "a.png"],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "cp1252"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(b" ??") == 3
+
+
+def test_a_class_without_test_pictures_is_said_and_answers_keep_many_classes(tmp_path, capsys):
+    for i in range(300):
+        for part, count in (("train", 2), ("test", i > 0)):
+            (tmp_path / "many" / part / f"{i:03}").mkdir(parents=True)
+            for j in range(count):
+                Image.new("RGB", (32, 32), (i % 256, j, 9)).save(
+                    tmp_path / "many" / part / f"{i:03}" / f"{j}.png"
+                )
+    source = ["--data", str(tmp_path / "many"), "--device", "cpu"]
+    out, answers = tmp_path / "run", tmp_path / "answers.pt"
+    with pytest.warns(UserWarning, match="no picture of 000 in test/"):
+        train = ["train", "--net", TINY, *source, "--epochs", "1", "--out", str(out)]
+        assert main(train) == 0
+        capsys.readouterr()
+        evaluate = ["evaluate", str(out / "checkpoint.pt"), *source, "--answers", str(answers)]
+        assert main(evaluate) == 0
+    text = capsys.readouterr().out
+    assert "  000  no picture of it\n" in text and "nan" not in text
+    assert torch.load(answers, weights_only=True)["labels"].tolist() == list(range(1, 300))
 
 
 @pytest.mark.parametrize(
@@ -130,6 +168,7 @@ def test_wrong_use_is_one_sentence(tmp_path, capsys, wrong, sentence):
         ["train"],
         ["train", "--net", "origin", "--out", "x", "--epochs", "0"],
         ["train", "--net", "origin", "--out", "x", "--seed", "-1"],
+        ["train", "--net", "origin", "--out", "x", "--seed", str(2**32)],
         ["predict", "checkpoint.pt"],
         ["evaluate"],
         ["fly"],
@@ -158,6 +197,11 @@ def test_checkpoints_that_do_not_fit(trained, tmp_path, capsys):
             Image.new("RGB", (32, 32), (i, i, i)).save(tmp_path / "pets" / name / f"{i}.png")
     assert main(["evaluate", str(trained), "--data", str(tmp_path / "pets")]) == 2
     assert "knows 10 classes (circle, ring, moon, ...) and pets has 2 (cat, dog)" in said(capsys)
+    twisted = torch.load(trained, weights_only=True)
+    twisted["classes"] = [*twisted["classes"][:8], "plus", "dart"]
+    torch.save(twisted, tmp_path / "twisted.pt")
+    assert main(["evaluate", str(tmp_path / "twisted.pt"), "--data", "shapes"]) == 2
+    assert "10 classes (..., plus, dart) and shapes has 10 (..., cross, arrow)" in said(capsys)
     (tmp_path / "cut.pt").write_bytes(trained.read_bytes()[:5000])
     assert main(["predict", str(tmp_path / "cut.pt"), "x.png"]) == 2
     assert "cut short, damaged" in said(capsys)

@@ -15,7 +15,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from densenet_lib.data.images import SIZE
@@ -98,19 +98,22 @@ def _find_parts(folder, notes):
         return [folder / entry.name for entry in folders if entry.name.lower() in names]
 
     train, test = named(TRAIN), named(TEST)
-    if train and not test and (test := named(VALIDATION)):
-        notes.append(f"{test[0].name}/ serves for testing")
+    test = test or (train and named(VALIDATION))
+    halves = train + test
+    if len(halves) < len(folders) and not any(_list(half)[0] for half in halves):
+        return folder, [folder]  # these hold pictures only, so they are classes of such names
     if len(train) > 1 or len(test) > 1:
         several = " and ".join(f"{place.name}/" for place in (train if len(train) > 1 else test))
         raise ValueError(f"{folder} has {several}, which mean the same: rename one.")
     if train and test:
-        if rest := ", ".join(e.name for e in folders if folder / e.name not in train + test):
+        if test[0].name.lower() in VALIDATION:
+            notes.append(f"{test[0].name}/ serves for testing")
+        if rest := ", ".join(e.name for e in folders if folder / e.name not in halves):
             notes.append(f"left out beside {train[0].name}/ and {test[0].name}/: {rest}")
-        return folder, [*train, *test]
-    for half in train + test:  # which is a class of that name if it holds pictures only
-        if _list(half)[0]:
-            rest = f"make both, or name {half} to have it split"
-            raise ValueError(f"{folder} has {half.name}/ but not both train/ and test/: {rest}.")
+        return folder, halves
+    if halves:
+        rest = f"make both, or name {halves[0]} to have it split"
+        raise ValueError(f"{folder} has {halves[0].name}/ but not both train/ and test/: {rest}.")
     return folder, [folder]
 
 
@@ -137,7 +140,7 @@ def _scan(folder, notes, needed):
         files = list(_walk(place))
         found[name] = _pictures(files)
         if needed and not found[name]:
-            kinds = f"{len(files)} other files" if files else "nothing else"
+            kinds = f"{len(files)} files of other kinds" if files else "nothing else"
             advice = f"{kinds}): put some there, or move the folder elsewhere"
             raise ValueError(f"The class folder {place.path} holds no pictures ({advice}.")
         if missing := len(files) - len(found[name]):
@@ -202,7 +205,9 @@ def _decode(folder, paths, cache):
             bar.update(len(found))
     if unreadable:
         count = f"{len(unreadable)} of {len(paths)} pictures in {folder} cannot be read"
-        raise ValueError(f"{count}: repair or remove them; the first is {min(unreadable)}.")
+        raise ValueError(
+            f"{count}: repair them or move them elsewhere; the first is {min(unreadable)}."
+        )
     part = f"{store}.{os.getpid()}.part"
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
@@ -235,7 +240,8 @@ def read_picture(path):
     except Exception as error:  # pillow's decoders raise many kinds for a damaged file
         if isinstance(error, OSError) and error.strerror:
             raise
-        raise ValueError("it is no picture, or a damaged one") from error
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error!r})"
+        raise ValueError(f"it is no picture, or a damaged one{reason}") from error
     if picture.mode.startswith(("I", "F")):
         picture = _to_bytes(picture)
     if picture.has_transparency_data:
