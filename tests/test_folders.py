@@ -114,7 +114,7 @@ def test_what_servers_and_programs_keep_is_no_class(root):
 
 
 @pytest.mark.parametrize(
-    ("ending", "said"), [("", "nothing else"), ("heic", "5 files of other kinds")]
+    ("ending", "said"), [("", "nothing else"), ("heic", "files of other kinds: 5")]
 )
 def test_a_class_without_pictures_is_refused_and_nobody_told_to_delete_it(root, ending, said):
     (classes(root) / "cat").mkdir()

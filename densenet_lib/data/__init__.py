@@ -3,17 +3,3 @@
 from densenet_lib.data.batches import DEVICES, Batches, choose_device, flip_and_shift
 from densenet_lib.data.images import ImageSet, channel_statistics, split_validation
 from densenet_lib.data.sources import SOURCES, home, load_images, resolve
-
-__all__ = [
-    "DEVICES",
-    "SOURCES",
-    "Batches",
-    "ImageSet",
-    "channel_statistics",
-    "choose_device",
-    "flip_and_shift",
-    "home",
-    "load_images",
-    "resolve",
-    "split_validation",
-]

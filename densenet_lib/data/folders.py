@@ -140,7 +140,7 @@ def _scan(folder, notes, needed):
         files = list(_walk(place))
         found[name] = _pictures(files)
         if needed and not found[name]:
-            kinds = f"{len(files)} files of other kinds" if files else "nothing else"
+            kinds = f"files of other kinds: {len(files)}" if files else "nothing else"
             advice = f"{kinds}): put some there, or move the folder elsewhere"
             raise ValueError(f"The class folder {place.path} holds no pictures ({advice}.")
         if missing := len(files) - len(found[name]):

@@ -50,7 +50,8 @@ def load_images(source="auto", split="train", *, root=None, limit=None, seed=0):
 
     Args:   source: "cifar10", "cifar100", "shapes", "auto" (CIFAR-10 if it is on disk, else
             shapes), or the path of a folder that holds one subfolder of pictures for each class,
-            inside train/ and test/ or directly; then a fifth of every class becomes the test split.
+            inside train/ and test/ (or val/) or directly; then a fifth of every class is for
+            testing. A warning says what was left out, converted, or is missing from test/.
             split: "train" or "test".  root: the folder that holds CIFAR; None means `home()`.
             limit: take only so many pictures, as evenly from the classes as they allow.
             seed: chooses the pictures of `limit`, and the split of a folder that has none: load
