@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = """\
 import os
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # waiting threads free their core: see 00
+
 PROFILE = os.environ.get("DENSENET_PROFILE", "quick")
 DATA = os.environ.get("DENSENET_DATA", "auto")
 DEVICE = os.environ.get("DENSENET_DEVICE", "auto")
