@@ -1,0 +1,164 @@
+"""Every exercise takes right answers however they are written, and catches typical wrong ones.
+
+answers/nbNN.py holds the answers for notebook NN: each replaces what stands between the solution
+markers. Run are only the cells that an exercise builds on, found by the names they define.
+"""
+
+import ast
+import builtins
+import importlib.util
+import io
+import re
+import symtable
+import textwrap
+from contextlib import redirect_stdout
+from functools import cache
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+
+from tools.student import SOLUTION, YOUR_TURN
+
+NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
+CHECK = re.compile(r'exercise\("(\d+\.\d+)"\)')
+
+
+def answers_of(path):
+    """Return {number: {"right": ..., "wrong": ...}} for a notebook."""
+    file = Path(__file__).with_name("answers") / f"nb{path.name[:2]}.py"
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.ANSWERS
+
+
+def exercises_of(notebook):
+    """Return {number: (cells before it, its own cells)}, as lists of source texts."""
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    found = {}
+    for last, source in enumerate(sources):
+        if number := CHECK.search(source):
+            first = last
+            while not SOLUTION.search(sources[first]):
+                first -= 1
+            found[number[1]] = sources[:first], sources[first : last + 1]
+    return found
+
+
+def names(source):
+    """Return the global names that a cell reads before it makes them, and those that it makes."""
+
+    def tables(table):
+        return [table, *(t for child in table.get_children() for t in tables(child))]
+
+    read, made = set(), set()
+    for statement in ast.parse(source).body:
+        top, *inner = tables(symtable.symtable(ast.unparse(statement), "cell", "exec"))
+        used = {s.get_name() for s in top.get_symbols() if s.is_referenced()}
+        used |= {s.get_name() for t in inner for s in t.get_symbols() if s.is_global()}
+        read |= used - made
+        made |= {s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported()}
+    return read - set(dir(builtins)), made
+
+
+def cells_needed(cells):
+    """Return those of the cells that the last one builds on, directly or by others."""
+    wanted, chosen = names(cells[-1])[0], []
+    for number in reversed(range(len(cells) - 1)):
+        read, made = names(cells[number])
+        if made & wanted:
+            wanted = (wanted - made) | read
+            chosen.insert(0, number)
+    return chosen
+
+
+@cache
+def prepared(path):
+    """Run the cells that any exercise of a notebook builds on; return what they define."""
+    numbers = set()
+    for before, own in exercises_of(nbformat.read(path, as_version=4)).values():
+        numbers.update(cells_needed([*before, "\n".join(own)]))
+    sources = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    namespace = {"__name__": "__main__"}
+    found = attempt([sources[number] for number in sorted(numbers)], namespace)
+    assert isinstance(found, str), found
+    return namespace
+
+
+def with_answer(own, answer):
+    """Return an exercise's cells with its solutions replaced by an answer, a text or several."""
+    texts = [answer] if isinstance(answer, str) else list(answer)
+    whole = "\n\n# %%\n".join(own)
+    put = SOLUTION.sub(lambda match: textwrap.indent(texts.pop(0), match[1]), whole)
+    assert not texts, "more texts than solutions"
+    return put.split("\n\n# %%\n")
+
+
+def attempt(cells, namespace):
+    """Run cells; return what they print, or the error that they raise."""
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            for source in cells:
+                exec(compile(source, "<exercise>", "exec"), namespace)
+    except Exception as error:
+        return error
+    return printed.getvalue()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def as_stored():
+    """Run the cells as the stored outputs were made, and show no figures."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"PROFILE": "quick", "DATA": "shapes", "DEVICE": "cpu"}.items():
+            patch.setenv(f"DENSENET_{name}", value)
+        patch.setenv("DENSENET_SEED", "0")
+        patch.chdir(NOTEBOOKS[0].parent)
+        patch.setattr("densenet_lib.plots.show", lambda figure, alt: plt.close(figure))
+        yield
+
+
+CASES = [
+    (path, number)
+    for path in NOTEBOOKS
+    for number in exercises_of(nbformat.read(path, as_version=4))
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "number"), CASES, ids=lambda case: getattr(case, "stem", case)[:4]
+)
+def test_exercise(path, number):
+    _, own = exercises_of(nbformat.read(path, as_version=4))[number]
+    namespace = prepared(path)
+
+    def correct(cells):
+        return f"Exercise {number}: correct." in str(attempt(cells, dict(namespace)))
+
+    assert correct(own), attempt(own, dict(namespace))
+    empty = [SOLUTION.sub(YOUR_TURN, source) for source in own]
+    assert f"Exercise {number}: not attempted yet." in str(attempt(empty, dict(namespace)))
+    answers = answers_of(path)[number]
+    assert len(answers["right"]) >= 2 and len(answers["wrong"]) >= 3
+    for answer in answers["right"]:
+        cells = with_answer(own, answer)
+        assert correct(cells), f"{answer!r} is right, but: {attempt(cells, dict(namespace))!r}"
+    for answer, hint in answers["wrong"]:
+        error = attempt(with_answer(own, answer), dict(namespace))
+        assert isinstance(error, AssertionError), f"{answer!r} is wrong, but: {error!r}"
+        assert hint in str(error), f"{answer!r}: no {hint!r} in {error}"
+
+
+def test_the_cells_needed_are_found():
+    cells = ["import math", "a = 0", "a = 1", "def b(c): return a + c", "c = 5", "print(a)"]
+    assert cells_needed([*cells, "d = 2\nmath.sqrt(b(d))"]) == [0, 2, 3]
+    assert cells_needed([*cells, "c = c + 1"]) == [4]
+
+
+def test_an_answer_takes_the_place_of_the_solution():
+    own = ["def f(x):\n    ### BEGIN SOLUTION\n    return x\n    ### END SOLUTION", "f(1)"]
+    assert with_answer(own, "y = x\nreturn y") == ["def f(x):\n    y = x\n    return y", "f(1)"]
+    with pytest.raises(AssertionError, match="more texts"):
+        with_answer(own, ("return 1", "return 2"))
