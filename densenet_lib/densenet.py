@@ -30,7 +30,7 @@ class DenseLayer(nn.Sequential):
         _require_positive(in_channels=in_channels, growth_rate=growth_rate)
         _require_rate(drop_rate)
         self.norm1 = nn.BatchNorm2d(in_channels)  # (N, C, H, W)
-        self.relu1 = nn.ReLU(inplace=True)
+        self.relu1 = nn.ReLU()  # not in place: hooks see norm1's output as it was; no byte dearer
         if bn_size is None:
             self.conv1 = nn.Conv2d(in_channels, growth_rate, 3, padding=1, bias=False)  # (N, k, ..)
             self.drop1 = nn.Dropout(drop_rate)
@@ -39,7 +39,7 @@ class DenseLayer(nn.Sequential):
         self.conv1 = nn.Conv2d(in_channels, bn_size * growth_rate, 1, bias=False)  # (N, 4k, ..)
         self.drop1 = nn.Dropout(drop_rate)
         self.norm2 = nn.BatchNorm2d(bn_size * growth_rate)
-        self.relu2 = nn.ReLU(inplace=True)
+        self.relu2 = nn.ReLU()
         self.conv2 = nn.Conv2d(bn_size * growth_rate, growth_rate, 3, padding=1, bias=False)
         self.drop2 = nn.Dropout(drop_rate)  # (N, k, H, W)
 
@@ -80,7 +80,7 @@ class Transition(nn.Sequential):
         _require_positive(in_channels=in_channels, out_channels=out_channels)
         _require_rate(drop_rate)
         self.norm = nn.BatchNorm2d(in_channels)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = nn.ReLU()
         self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
         self.drop = nn.Dropout(drop_rate)
         self.pool = nn.AvgPool2d(kernel_size=2, stride=2)
@@ -135,7 +135,7 @@ class DenseNet(nn.Module):
                 self.features.add_module(f"transition{i}", Transition(channels, kept, drop_rate))
                 channels = kept
         self.features.add_module("norm5", nn.BatchNorm2d(channels))
-        self.features.add_module("relu5", nn.ReLU(inplace=True))
+        self.features.add_module("relu5", nn.ReLU())
         self.classifier = nn.Linear(channels, num_classes)
 
         self.stem, self.num_transitions = stem, len(block_config) - 1
@@ -288,7 +288,7 @@ def _stem(kind, channels):
         stem.conv0 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
     if kind != "conv":
         stem.norm0 = nn.BatchNorm2d(channels)
-        stem.relu0 = nn.ReLU(inplace=True)
+        stem.relu0 = nn.ReLU()
     if kind == "imagenet":
         stem.pool0 = nn.MaxPool2d(3, stride=2, padding=1)
     return stem

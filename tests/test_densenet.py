@@ -276,3 +276,14 @@ def test_impossible_arguments_are_explained(call, sentence):
 def test_one_picture_is_fine_where_statistics_exist():
     assert DenseNet()(torch.randn(1, 3, 4, 4)).shape == (1, 10)
     assert DenseNet().eval()(torch.randn(1, 3, 2, 2)).shape == (1, 10)
+
+
+def test_hooks_see_what_each_part_did():
+    """A ReLU in place would overwrite norm1's output, and refuse full backward hooks."""
+    layer, seen = DenseLayer(3, 4), {}
+    layer.norm1.register_forward_hook(lambda part, inputs, output: seen.update(norm1=output))
+    layer.relu1.register_full_backward_hook(lambda *_: seen.update(backward=True))
+    maps = torch.randn(2, 3, 8, 8)
+    layer(maps).sum().backward()
+    normed = nn.functional.batch_norm(maps, None, None, training=True)
+    assert seen["backward"] and largest_difference(seen["norm1"], normed) < 1e-5
