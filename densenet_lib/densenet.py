@@ -6,7 +6,10 @@ to 05. Throughout: N images, C channels (feature maps), H x W pixels, growth rat
 """
 
 import math
+import operator
 import re
+from collections.abc import Iterable
+from numbers import Real
 
 import torch
 from torch import nn
@@ -27,15 +30,15 @@ class DenseLayer(nn.Sequential):
 
     def __init__(self, in_channels, growth_rate, bn_size=4, drop_rate=0.0):
         super().__init__()  # an nn.Sequential runs its children in the order they are set
-        _require_positive(in_channels=in_channels, growth_rate=growth_rate)
-        _require_rate(drop_rate)
+        in_channels, growth_rate = _whole(in_channels=in_channels, growth_rate=growth_rate)
+        drop_rate = _rate(drop_rate)
         self.norm1 = nn.BatchNorm2d(in_channels)  # (N, C, H, W)
         self.relu1 = nn.ReLU()  # not in place: hooks see norm1's output as it was; no byte dearer
         if bn_size is None:
             self.conv1 = nn.Conv2d(in_channels, growth_rate, 3, padding=1, bias=False)  # (N, k, ..)
             self.drop1 = nn.Dropout(drop_rate)
             return
-        _require_positive(bn_size=bn_size)
+        (bn_size,) = _whole(bn_size=bn_size)
         self.conv1 = nn.Conv2d(in_channels, bn_size * growth_rate, 1, bias=False)  # (N, 4k, ..)
         self.drop1 = nn.Dropout(drop_rate)
         self.norm2 = nn.BatchNorm2d(bn_size * growth_rate)
@@ -49,13 +52,15 @@ class DenseBlock(nn.ModuleDict):
 
     Args:   num_layers: L, at least 1.  The others as for DenseLayer.
     Shape:  (N, C, H, W) -> (N, C + L * k, H, W); the first C maps are the input itself.
-    Raises: ValueError if num_layers is below 1.
+    Raises: ValueError if a size is below 1 or drop_rate is outside [0, 1).
     Source: section 3, "Dense connectivity", equation 2. Built in notebooks/03.
     """
 
     def __init__(self, num_layers, in_channels, growth_rate, bn_size=4, drop_rate=0.0):
         super().__init__()
-        _require_positive(num_layers=num_layers)
+        num_layers, in_channels, growth_rate = _whole(
+            num_layers=num_layers, in_channels=in_channels, growth_rate=growth_rate
+        )
         for i in range(num_layers):
             layer = DenseLayer(in_channels + i * growth_rate, growth_rate, bn_size, drop_rate)
             self[f"denselayer{i + 1}"] = layer
@@ -77,12 +82,11 @@ class Transition(nn.Sequential):
 
     def __init__(self, in_channels, out_channels, drop_rate=0.0):
         super().__init__()
-        _require_positive(in_channels=in_channels, out_channels=out_channels)
-        _require_rate(drop_rate)
+        in_channels, out_channels = _whole(in_channels=in_channels, out_channels=out_channels)
         self.norm = nn.BatchNorm2d(in_channels)
         self.relu = nn.ReLU()
         self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-        self.drop = nn.Dropout(drop_rate)
+        self.drop = nn.Dropout(_rate(drop_rate))
         self.pool = nn.AvgPool2d(kernel_size=2, stride=2)
 
 
@@ -116,13 +120,18 @@ class DenseNet(nn.Module):
         stem="conv-bn-relu",
     ):
         super().__init__()
-        _require_positive(num_init_features=num_init_features, num_classes=num_classes)
+        growth_rate, num_init_features, num_classes = _whole(
+            growth_rate=growth_rate, num_init_features=num_init_features, num_classes=num_classes
+        )
+        sizes = enumerate(block_config) if isinstance(block_config, Iterable) else ()
+        block_config = _whole(**{f"block_config[{i}]": size for i, size in sizes})
         if not block_config:
-            raise ValueError(
-                "block_config is empty: give the layers of each block, such as (6, 12)"
-            )
-        if not 0 < compression <= 1:
-            raise ValueError(f"compression is {compression}: it must be above 0 and at most 1")
+            raise ValueError("block_config must list the layers of each block, such as (6, 12)")
+        if bn_size is not None:
+            (bn_size,) = _whole(bn_size=bn_size)
+        drop_rate = _rate(drop_rate)
+        if not isinstance(compression, Real) or not 0 < compression <= 1:
+            raise ValueError(f"compression is {compression!r}: it must be above 0 and at most 1")
 
         self.features = _stem(stem, num_init_features)
         channels = num_init_features
@@ -132,6 +141,8 @@ class DenseNet(nn.Module):
             channels += num_layers * growth_rate
             if i < len(block_config):
                 kept = math.floor(channels * compression)
+                if not kept:
+                    raise ValueError(f"compression {compression} leaves none of {channels} maps")
                 self.features.add_module(f"transition{i}", Transition(channels, kept, drop_rate))
                 channels = kept
         self.features.add_module("norm5", nn.BatchNorm2d(channels))
@@ -141,12 +152,12 @@ class DenseNet(nn.Module):
         self.stem, self.num_transitions = stem, len(block_config) - 1
         self.arguments = {  # what a checkpoint keeps: DenseNet(**arguments) is this network again
             "growth_rate": growth_rate,
-            "block_config": tuple(block_config),
+            "block_config": block_config,
             "num_init_features": num_init_features,
             "bn_size": bn_size,
             "drop_rate": drop_rate,
             "num_classes": num_classes,
-            "compression": compression,
+            "compression": float(compression),
             "stem": stem,
         }
         self.reset_parameters()
@@ -162,7 +173,8 @@ class DenseNet(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, images):
-        self._require_images(images)
+        if not isinstance(images, torch.fx.Proxy):  # torch.fx's stand-in has no sizes to check
+            self._require_images(images)
         maps = self.features(images)  # (N, C, H', W')
         return self.classifier(maps.mean(dim=(2, 3)))  # global average pooling, then logits
 
@@ -205,6 +217,7 @@ def densenet_cifar(
     Raises: ValueError, naming the nearest depths that fit.
     Source: section 3, "Implementation Details", and section 4.
     """
+    depth, growth_rate = _whole(depth=depth, growth_rate=growth_rate)
     step = 6 if bottleneck else 3
     if depth < step + 4 or (depth - 4) % step:
         below = max(depth - 4, step) // step * step + 4
@@ -247,34 +260,26 @@ def named_network(name, num_classes=10):
     )
 
 
-def densenet121(num_classes=1000, drop_rate=0.0):
-    """Build the ImageNet network of 121 layers (table 1); the others differ in its numbers."""
-    blocks = (6, 12, 24, 16)
-    return DenseNet(32, blocks, 64, 4, drop_rate, num_classes, stem="imagenet")
+def _imagenet(depth, growth_rate, block_config, num_init_features, source="table 1"):
+    """Make the function that builds one of the networks for 224x224 pictures."""
+
+    def build(num_classes=1000, drop_rate=0.0):
+        sizes = growth_rate, block_config, num_init_features
+        return DenseNet(*sizes, drop_rate=drop_rate, num_classes=num_classes, stem="imagenet")
+
+    build.__name__ = build.__qualname__ = f"densenet{depth}"
+    build.__doc__ = (
+        f"Build the ImageNet network of {depth} layers, growth rate {growth_rate} and blocks of "
+        f"{', '.join(map(str, block_config))} ({source})."
+    )
+    return build
 
 
-def densenet161(num_classes=1000, drop_rate=0.0):
-    """Build the ImageNet network of 161 layers and growth rate 48 (the authors' repository)."""
-    blocks = (6, 12, 36, 24)
-    return DenseNet(48, blocks, 96, 4, drop_rate, num_classes, stem="imagenet")
-
-
-def densenet169(num_classes=1000, drop_rate=0.0):
-    """Build the ImageNet network of 169 layers (table 1)."""
-    blocks = (6, 12, 32, 32)
-    return DenseNet(32, blocks, 64, 4, drop_rate, num_classes, stem="imagenet")
-
-
-def densenet201(num_classes=1000, drop_rate=0.0):
-    """Build the ImageNet network of 201 layers (table 1)."""
-    blocks = (6, 12, 48, 32)
-    return DenseNet(32, blocks, 64, 4, drop_rate, num_classes, stem="imagenet")
-
-
-def densenet264(num_classes=1000, drop_rate=0.0):
-    """Build the ImageNet network that table 1 calls 264; its blocks make 265 layers."""
-    blocks = (6, 12, 64, 48)
-    return DenseNet(32, blocks, 64, 4, drop_rate, num_classes, stem="imagenet")
+densenet121 = _imagenet(121, 32, (6, 12, 24, 16), 64)
+densenet161 = _imagenet(161, 48, (6, 12, 36, 24), 96, "the authors' repository")
+densenet169 = _imagenet(169, 32, (6, 12, 32, 32), 64)
+densenet201 = _imagenet(201, 32, (6, 12, 48, 32), 64)
+densenet264 = _imagenet(264, 32, (6, 12, 64, 48), 64, "table 1; the blocks make 265 layers")
 
 
 def _stem(kind, channels):
@@ -295,19 +300,25 @@ def _stem(kind, channels):
 
 
 def _translate_old_keys(module, state_dict, prefix, *_):
-    """Rename, before loading, the keys of old or wrapped checkpoints: `norm.1`, `module.`."""
+    """Rename, before loading, the keys of old networks (`norm.1`) and of wrapped ones.
+
+    Wrappers put a word in front: `module.` (DistributedDataParallel), `_orig_mod.` (torch.compile).
+    """
     for key in list(state_dict):
-        new = key.removeprefix(prefix).removeprefix("module.")
+        new = re.sub(r"\b(module|_orig_mod)\.", "", key.removeprefix(prefix))
         new = re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", new)
         state_dict[prefix + new] = state_dict.pop(key)
 
 
-def _require_positive(**sizes):
+def _whole(**sizes):
+    """Return the sizes as a tuple of ints, whatever kind of whole number they are (NumPy's too)."""
     for name, size in sizes.items():
-        if not isinstance(size, int) or size < 1:
+        if not hasattr(size, "__index__") or size < 1:
             raise ValueError(f"{name} is {size!r}: it must be a whole number of at least 1")
+    return tuple(map(operator.index, sizes.values()))
 
 
-def _require_rate(drop_rate):
-    if not 0 <= drop_rate < 1:
-        raise ValueError(f"drop_rate is {drop_rate}: it must be at least 0 and below 1")
+def _rate(drop_rate):
+    if not isinstance(drop_rate, Real) or not 0 <= drop_rate < 1:
+        raise ValueError(f"drop_rate is {drop_rate!r}: it must be at least 0 and below 1")
+    return float(drop_rate)

@@ -1,13 +1,16 @@
 """The heart: against torchvision, the origin's own classes, and the published counts."""
 
 import math
+import pickle
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from origin_network import OriginNetwork
 from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from densenet_lib import analysis, checks
 from densenet_lib.densenet import (
@@ -158,6 +161,16 @@ def test_old_and_wrapped_checkpoints_load():
     assert torch.equal(nested[0].classifier.weight, model.classifier.weight)
 
 
+@pytest.mark.parametrize(
+    "wrapped",
+    ["_orig_mod.", "module.", "_orig_mod.module.", "module._orig_mod.", "module.module."],
+)
+def test_checkpoints_of_wrapped_networks_load(wrapped):
+    model, fresh = DenseNet(4, (1, 1), 8), DenseNet(4, (1, 1), 8)
+    fresh.load_state_dict({wrapped + key: value for key, value in model.state_dict().items()})
+    assert torch.equal(fresh.classifier.weight, model.classifier.weight)
+
+
 def test_a_wrong_checkpoint_is_still_refused():
     state = DenseNet(4, (2, 2), 8).state_dict()
     del state["classifier.bias"]
@@ -251,7 +264,16 @@ BAD = [
     (lambda: Transition(8, 0), "out_channels is 0"),
     (lambda: DenseNet(num_classes=0), "num_classes is 0"),
     (lambda: DenseNet(num_init_features=2.5), "num_init_features is 2.5"),
-    (lambda: DenseNet(block_config=()), "block_config is empty"),
+    (lambda: DenseNet(block_config=()), "block_config must list the layers"),
+    (lambda: DenseNet(block_config=6), "block_config must list the layers"),
+    (lambda: DenseNet(block_config=(6, 2.5)), r"block_config\[1\] is 2.5"),
+    (lambda: DenseNet(growth_rate=2.5), "growth_rate is 2.5"),
+    (lambda: DenseNet(growth_rate="12"), "growth_rate is '12'"),
+    (lambda: DenseNet(4, (1, 1), 8, compression=0.01), "compression 0.01 leaves none of 12 maps"),
+    (lambda: DenseNet(drop_rate="0.5"), "drop_rate is '0.5'"),
+    (lambda: DenseBlock(2, 8, 2.5), "growth_rate is 2.5"),
+    (lambda: densenet_cifar(40.0, 12), "depth is 40.0"),
+    (lambda: densenet_cifar(40, 2.5), "growth_rate is 2.5"),
     (lambda: DenseNet(compression=0), "compression is 0"),
     (lambda: DenseNet(compression=1.5), "compression is 1.5"),
     (lambda: DenseNet(stem="cifar"), "choose one of 'conv-bn-relu'"),
@@ -287,3 +309,67 @@ def test_hooks_see_what_each_part_did():
     layer(maps).sum().backward()
     normed = nn.functional.batch_norm(maps, None, None, training=True)
     assert seen["backward"] and largest_difference(seen["norm1"], normed) < 1e-5
+
+
+def test_numbers_of_numpy_are_numbers():
+    network = DenseNet(np.int64(4), np.array([1, 2]), np.int32(8), drop_rate=np.float64(0.1))
+    assert network.arguments["block_config"] == (1, 2)
+    plain = {type(value) for value in network.arguments.values()}
+    assert plain == {int, float, tuple, str}  # what a checkpoint can be read back with
+
+
+# With other tools
+
+
+def small():
+    torch.manual_seed(0)
+    return DenseNet(4, (2, 1), 8).eval(), torch.randn(2, 3, 12, 12)
+
+
+def test_the_tools_that_take_torchvisions_network_take_ours():
+    theirs = torchvision.models.DenseNet(8, (2, 3), 16, num_classes=5).eval()
+    ours = DenseNet(8, (2, 3), 16, num_classes=5, stem="imagenet").eval()
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    assert largest_difference(torch.fx.symbolic_trace(ours)(images), theirs(images)) < 1e-5
+    nodes = ["features.denseblock1", "features.transition1.pool", "classifier"]
+    maps = create_feature_extractor(ours, nodes)(images)
+    assert largest_difference(maps["classifier"], theirs(images)) < 1e-5
+    assert maps["features.denseblock1"].shape == (2, 16 + 2 * 8, 16, 16)
+    assert torch.equal(ours.features[:5](images), maps["features.denseblock1"])
+
+
+def test_export_with_sizes_left_open():
+    model, images = small()
+    open_sizes = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    exported = torch.export.export(model, (images,), dynamic_shapes=[open_sizes]).module()
+    for shape in ((2, 3, 12, 12), (5, 3, 20, 16)):
+        images = torch.randn(shape)
+        assert largest_difference(exported(images), model(images)) < 1e-5
+
+
+def test_compiles_as_one_graph():
+    model, images = small()
+    for training in (False, True):
+        compiled = torch.compile(model.train(training), backend="eager", fullgraph=True)
+        assert largest_difference(compiled(images), model(images)) < 1e-5
+    with pytest.raises(ValueError, match="RGB pictures"):
+        model(images[:, :1])
+
+
+def test_pickled_on_meta_and_as_a_function():
+    model, images = small()
+    logits, state = model(images), model.state_dict()
+    assert torch.equal(pickle.loads(pickle.dumps(model))(images), logits)
+    assert pickle.loads(pickle.dumps(densenet161)) is densenet161
+    with torch.device("meta"):
+        empty = DenseNet(4, (2, 1), 8).eval()
+    assert torch.equal(torch.func.functional_call(empty, state, images), logits)
+    empty.load_state_dict(state, assign=True)
+    assert torch.equal(empty(images), logits)
+    assert largest_difference(model.half()(images.half()).float(), logits) < 0.02
+
+
+def test_the_five_networks_say_what_they_are():
+    for depth, build in OURS.items():
+        assert build.__name__ == f"densenet{depth}" and f"of {depth} layers" in build.__doc__
