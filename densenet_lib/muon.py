@@ -9,7 +9,7 @@ import math
 
 import torch
 
-STEP = 0.2  # the learning rate of a convolution against that of everything else
+CONVOLUTION_RATE = 0.2  # the learning rate of a convolution against that of everything else
 
 
 class Muon(torch.optim.Optimizer):
@@ -17,26 +17,38 @@ class Muon(torch.optim.Optimizer):
 
     The gradients of a convolution, gathered by momentum, are a matrix of C_out rows with a few
     strong directions and many weak ones: `orthogonal` makes all equally strong. Since batch
-    normalisation takes a filter's length out again, a convolution is kept at the length of C_out
-    filters of length 1.
+    normalisation takes the filters' length out again, a convolution keeps the length that it has at
+    the first step, and steps in proportion to it.
 
     Args:   parameters: those of a network; the ones of four dimensions are its convolutions.
             lr: learning rate; of convolutions a fifth of it.  momentum: in [0, 1).  nesterov: look
             ahead, as in SGD.  weight_decay: on all that is no convolution.
+    Raises: ValueError for a negative rate or decay, or a momentum outside [0, 1).
     Source: see above; the constant length too is from Jordan's code for CIFAR-10.
     """
 
     def __init__(self, parameters, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.0):
+        if lr < 0 or weight_decay < 0 or not 0 <= momentum < 1:
+            numbers = f"lr {lr}, momentum {momentum}, weight_decay {weight_decay}"
+            raise ValueError(f"{numbers}: none may be negative, and momentum is below 1")
         defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov}
         super().__init__(parameters, {**defaults, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self):
-        """Change every parameter that has a gradient."""
+    def step(self, closure=None):
+        """Change every parameter that has a gradient; return the closure's loss, if there is one.
+
+        Args:   closure: computes the loss and its gradients anew, as for all PyTorch's optimizers.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
                     self._step(p, group)
+        return loss
 
     def _step(self, p, group):
         is_convolution = p.dim() == 4
@@ -47,8 +59,13 @@ class Muon(torch.optim.Optimizer):
         velocity = state["momentum_buffer"].mul_(group["momentum"]).add_(grad)
         change = grad + group["momentum"] * velocity if group["nesterov"] else velocity
         if is_convolution:
-            p.mul_(math.sqrt(len(p)) / p.norm())
-            change = STEP * orthogonal(change.flatten(1)).view(p.shape)
+            # Back to the first length, which the last step has left, before the next is measured
+            # by it: a step of size 1 suits C_out filters of length 1, so a length of sqrt(C_out).
+            length = state.setdefault("length", p.norm())
+            if group["lr"] and length:
+                p.mul_(length / p.norm())
+            size = length / math.sqrt(len(p)) if length else 1.0  # filters of 0 have none to keep
+            change = CONVOLUTION_RATE * size * orthogonal(change.flatten(1)).view(p.shape)
         p.sub_(group["lr"] * change)
 
 

@@ -38,7 +38,7 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = False
     muon: bool = False  # convolutions step orthogonally: see muon.py
-    weight_decay: float = 1e-4  # on every parameter
+    weight_decay: float = 1e-4  # on every parameter; under Muon on all but the convolutions
     label_smoothing: float = 0.0
     batch_size: int = 64  # images
     augment: bool = False  # flip and shift
@@ -58,6 +58,10 @@ class Recipe:
         for name in ("nesterov", "muon", "augment"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: it must be true or false")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError(
+                "nesterov looks ahead along the momentum, which is 0: raise it above 0"
+            )
 
     def rate_at(self, step, steps):
         """Return the learning rate of `step` (0, 1, ...) in a run of `steps`."""
@@ -136,16 +140,22 @@ def train(
             validation: batches to evaluate on after each epoch.  amp: forward pass in bfloat16.
             optimizer, after: to go on with an interrupted run, its optimizer and its last Record
             (batches must give the pass that was interrupted).
-    Raises: FloatingPointError for a loss that is not a number: it names the step and what to try.
+    Parts that the caller has put into evaluation mode in a model that is in training mode, such as
+    frozen batch norms, stay in it.
+    Raises: FloatingPointError for a loss that is not a number: it names the step and what to try;
+            ValueError if there are no batches.
     """
     recipe = recipe or Recipe()
+    if not len(batches):
+        raise ValueError("there are no batches to train on: give it some pictures")
+    modes = {part: part.training or not model.training for part in model.modules()}
     optimizer = optimizer or recipe.optimizer(model)
     step, images_seen, before = (after.step, after.images, after.seconds) if after else (0, 0, 0.0)
     done, skip = divmod(step, len(batches))
     steps, start = epochs * len(batches), time.perf_counter() - before
     since = before  # seconds at the last record
     for epoch in range(done + 1, epochs + 1):
-        model.train()
+        _set_modes(modes)
         losses, correct, count = 0.0, 0, 0  # since the last record
         for i, (images, labels) in enumerate(batches, start=1):
             if i <= skip:
@@ -158,7 +168,7 @@ def train(
                 logits = model(images)
             logits = logits.float()
             loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-            loss.backward()
+            (loss * getattr(batches, "weight", 1)).backward()  # 1 unless shares are uneven
             optimizer.step()
 
             step, images_seen = step + 1, images_seen + len(labels)
@@ -188,7 +198,7 @@ def train(
                     validation_loss=judged and judged.loss,
                     validation_accuracy=judged and judged.accuracy,
                 )
-                model.train()  # the reader of the record may have evaluated
+                _set_modes(modes)  # the reader of the record may have evaluated
                 losses, correct, count = 0.0, 0, 0
                 since = time.perf_counter() - start
         skip = 0
@@ -236,13 +246,21 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(model, batches, *, amp=False):
-    """Return the Evaluation of `model` in evaluation mode; its mode is put back afterwards."""
-    was_training = model.training
+    """Return the Evaluation of `model` in evaluation mode; each part's own mode is put back."""
+    modes = {part: part.training for part in model.modules()}
     model.eval()
     answers = []
-    for images, labels in batches:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=amp):
-            logits = model(images)
-        answers.append((logits.float().cpu(), labels.cpu()))
-    model.train(was_training)
+    try:
+        for images, labels in batches:
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=amp):
+                logits = model(images)
+            answers.append((logits.float().cpu(), labels.cpu()))
+    finally:
+        _set_modes(modes)
     return Evaluation(*(torch.cat(parts) for parts in zip(*answers, strict=True)))
+
+
+def _set_modes(modes):
+    """Put each module into training mode or evaluation mode, as {module: training?} says."""
+    for part, training in modes.items():
+        part.training = training

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from densenet_lib.densenet import DenseNet
-from densenet_lib.muon import STEP, Muon, orthogonal
+from densenet_lib.muon import CONVOLUTION_RATE, Muon, orthogonal
 from densenet_lib.training import Recipe
 
 
@@ -76,16 +76,18 @@ def test_a_1x1_convolution_steps_as_pytorchs_muon_does():
     before = matrix.detach().clone()
     for i, _ in enumerate(gradients(convolution, 4)):
         mine.param_groups[0]["lr"] = 0.1 * (i == 3)
-        theirs.param_groups[0]["lr"] = 0.1 * STEP * (i == 3)
+        theirs.param_groups[0]["lr"] = 0.1 * CONVOLUTION_RATE * (i == 3)
         matrix.grad = convolution.weight.grad.flatten(1)
         mine.step()
         theirs.step()
     step = (matrix.detach() - before).norm()
-    assert step == pytest.approx(0.1 * STEP * 8**0.5, rel=0.25)  # most singular values are near 0.8
+    assert step == pytest.approx(
+        0.1 * CONVOLUTION_RATE * 8**0.5, rel=0.25
+    )  # most singular values are near 0.8
     assert (convolution.weight.detach().flatten(1) - matrix.detach()).norm() < 0.02 * step
 
 
-def test_neither_the_length_of_a_gradient_nor_of_a_filter_matters():
+def test_a_step_is_in_proportion_to_the_filters_and_forgets_the_gradients_length():
     torch.manual_seed(0)
     convolution = nn.Conv2d(3, 6, 3, bias=False)
     other = copy.deepcopy(convolution)
@@ -95,7 +97,57 @@ def test_neither_the_length_of_a_gradient_nor_of_a_filter_matters():
         for _ in gradients(model, 3):
             model.weight.grad *= factor
             optimizer.step()
-    torch.testing.assert_close(convolution.weight, other.weight, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(10 * convolution.weight, other.weight, rtol=1e-4, atol=1e-5)
+
+
+def test_a_rate_of_0_changes_nothing():
+    """Filters of any length, as fine-tuning finds them; here the kernel's own length was lost."""
+    model = DenseNet(4, (1, 1), 8)
+    before = copy.deepcopy(model.state_dict())
+    optimizer = Muon(model.parameters(), lr=0.0)
+    for _ in gradients(model, 3):
+        optimizer.step()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_convolution_keeps_its_length():
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(20, 8, 3, bias=False)
+    length = convolution.weight.norm().item()
+    optimizer = Muon(convolution.parameters(), lr=0.1)
+    for _ in gradients(convolution, 20):
+        optimizer.step()
+    assert convolution.weight.norm().item() == pytest.approx(length, rel=0.01)
+
+
+def test_filters_of_zeros_begin_to_learn():
+    convolution = nn.Conv2d(3, 6, 3, bias=False)
+    nn.init.zeros_(convolution.weight)
+    optimizer = Muon(convolution.parameters(), lr=0.1)
+    for _ in gradients(convolution, 3):
+        optimizer.step()
+    assert convolution.weight.isfinite().all() and convolution.weight.norm() > 0.01
+
+
+@pytest.mark.parametrize("wrong", [{"lr": -1}, {"momentum": 1.5}, {"weight_decay": -0.1}])
+def test_impossible_numbers_are_refused(wrong):
+    with pytest.raises(ValueError, match="none may be negative, and momentum is below 1"):
+        Muon(nn.Conv2d(3, 6, 3).parameters(), **wrong)
+
+
+def test_a_closure_computes_the_gradients():
+    model = nn.Linear(2, 1)
+    other = copy.deepcopy(model)
+
+    def closure():
+        model.zero_grad()
+        loss = model(torch.ones(1, 2)).square().sum()
+        loss.backward()
+        return loss
+
+    loss = Muon(model.parameters()).step(closure)
+    torch.testing.assert_close(loss, other(torch.ones(1, 2)).square().sum())
+    assert not torch.equal(model.weight, other.weight)
 
 
 def test_a_parameter_without_gradient_stays():
