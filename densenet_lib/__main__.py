@@ -40,7 +40,8 @@ def main(arguments=None):
 
         return getattr(commands, chosen.command)(chosen) or 0
     except KeyboardInterrupt:
-        print("\nStopped. Run the same command again to go on.", file=sys.stderr)
+        how = " with --resume" if chosen.command == "train" else ""
+        print(f"\nStopped. Run the same command again{how} to go on.", file=sys.stderr)
         return 130
     except (OSError, RuntimeError, ValueError, ArithmeticError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)

@@ -4,11 +4,13 @@ A checkpoint is a plain dictionary of numbers, texts and tensors, so it loads wi
 `weights_only=True` and can run no code. What it must hold stands in KEYS. Taught in notebooks/06.
 """
 
+import errno
+import hashlib
 import io
 import json
 import os
-import pickle
 import platform
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,6 +36,7 @@ KEYS = {
     "test": "loss and accuracy on the test images, once all is done; else None",
     "resume": "optimizer, random state and records since the epoch began; None once all is done",
 }
+DIGEST = "sha256"  # of the weights, see digest_of; the first files of this format have none
 RECORDED = Path(__file__).parent / "recorded"
 
 
@@ -45,6 +48,7 @@ def save_checkpoint(path, **content):
     """
     whole = {"format": FORMAT, **content}
     assert whole.keys() == KEYS.keys(), whole.keys() ^ KEYS.keys()
+    whole[DIGEST] = digest_of(content["state_dict"])
     buffer = io.BytesIO()
     torch.save(whole, buffer)
     write_whole(path, buffer.getbuffer())
@@ -54,18 +58,27 @@ def save_checkpoint(path, **content):
 def load_checkpoint(path):
     """Read a checkpoint as a dictionary with the keys of KEYS, its tensors on the CPU.
 
-    Raises: FileNotFoundError; ValueError for a file that is damaged, foreign or too new.
+    Raises: FileNotFoundError; PermissionError; ValueError for a file that is damaged, foreign or
+            too new. Not one flipped bit is overlooked: the archive has checksums of its parts.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}: give the path of a .pt file.")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError):
+        content = path.read_bytes()
+    except OSError as error:
+        raise type(error)(f"Cannot read {path} ({error.strerror}): ask for access to it.") from None
+    try:
+        damaged = zipfile.ZipFile(io.BytesIO(content)).testzip()
+        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        damaged = damaged or DIGEST in found and found[DIGEST] != digest_of(found["state_dict"])
+    except Exception:  # a damaged archive can raise almost anything
+        damaged = True
+    if damaged:
         raise ValueError(
             f"{path} cannot be read as a checkpoint: it is cut short, damaged, or holds more than "
             "numbers and texts; take another copy."
-        ) from None
+        )
     if not isinstance(found, dict) or "format" not in found:
         raise ValueError(
             f"{path} is not of this library (it does not say its format): give a checkpoint that "
@@ -79,6 +92,15 @@ def load_checkpoint(path):
     if missing := ", ".join(sorted(KEYS.keys() - found.keys())):
         raise ValueError(f"{path} lacks {missing}: take another copy.")
     return found
+
+
+def digest_of(state_dict):
+    """Return the SHA-256 of weights and their names, as a text."""
+    digest = hashlib.sha256()
+    for name, values in state_dict.items():
+        digest.update(name.encode())
+        digest.update(values.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def build_network(checkpoint):
@@ -139,9 +161,11 @@ def without_tensors(checkpoint):
 
 def write_whole(path, content):
     """Write bytes to a temporary name beside `path`, then rename: never half a file."""
-    path = Path(path)
+    path = Path(path).resolve()  # a link stays, and what it leads to is written
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
+        if path.exists() and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         with open(part, "wb") as file:
             file.write(content)
             file.flush()
@@ -150,7 +174,7 @@ def write_whole(path, content):
     except OSError as error:
         raise OSError(
             f"Cannot write {path} ({error.strerror}): what was there before is untouched; make "
-            "room or choose another folder, then run the same command with --resume."
+            "room there or choose another place, then give the same command again."
         ) from error
     finally:
         with suppress(OSError):

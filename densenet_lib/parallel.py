@@ -2,10 +2,12 @@
 
 Every process has the whole network and a share of each batch. DistributedDataParallel averages the
 gradients, so that all take the same step. Batch norm sees only the share of its own process, as in
-most code: the synchronised kind exists for GPUs alone. Taught in notebooks/14.
+most code: the synchronised kind exists for GPUs alone.
 """
 
+import gc
 import os
+import traceback
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -35,14 +37,25 @@ def together(device):
         rank=number,
         world_size=processes,
     )
+    # Whatever still holds the group when it is destroyed, such as a DistributedDataParallel in a
+    # cycle of references, keeps its threads, and PyTorch then aborts as the interpreter ends.
     try:
         yield number, processes, device
+        gc.collect()
+        distributed.barrier()  # else a process that leaves early takes the others' connections
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
     finally:
+        gc.collect()
         distributed.destroy_process_group()
 
 
 def shared(model, device):
-    """Wrap a model so that its gradients are averaged over the processes."""
+    """Wrap a model so that its gradients are averaged over the processes.
+
+    The mean is over processes, not pictures: `Batches.weight` makes up for shares of unequal size.
+    """
     if not distributed.is_initialized():
         return model
     devices = [device] if device.type == "cuda" else None

@@ -4,14 +4,17 @@ The folder holds checkpoint.pt, all that is needed to go on or to use the networ
 part of it that a person can read. Used by the command line; taught in notebooks/06.
 """
 
+import copy
 import errno
 import json
 import os
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from densenet_lib.checkpoints import (
     build_network,
@@ -23,7 +26,7 @@ from densenet_lib.checkpoints import (
 )
 from densenet_lib.data import Batches
 from densenet_lib.parallel import agree, gathered, shared, together
-from densenet_lib.training import Record, evaluate, train
+from densenet_lib.training import Evaluation, Recipe, Record, evaluate, train
 
 EVERY = 10  # steps between two records, each a moment at which the run can stop
 PAUSE = 30  # seconds between two checkpoints within an epoch
@@ -40,7 +43,8 @@ class Run:
             validation: an ImageSet to evaluate on after every epoch; None for none.
             amp, compile, channels_last: speed, with the same mathematics (bfloat16 rounds more).
             should_stop: a function that says whether to save and stop.
-    Raises: FileExistsError for a folder in use, ValueError for one that holds another run,
+    Raises: FileExistsError for a folder that holds a run (without resume) or where another process
+            trains, ValueError for one with another run, or for what could not train to its end,
             OSError if it cannot be written, FloatingPointError if training diverges.
     """
 
@@ -66,73 +70,91 @@ class Run:
         self.recipe, self.seed, self.device = recipe, seed, torch.device(device)
         self.epochs = recipe.epochs if epochs is None else epochs
         self.switches = {"amp": amp, "compile": compile, "channels_last": channels_last}
-        self.should_stop, self.stopped, self.writes = should_stop, False, True
+        self.should_stop, self.stopped = should_stop, False
+        self.writes = int(os.environ.get("RANK", 0)) == 0
         self.path = Path(folder) / "checkpoint.pt"
         self.log, self.result = [], None  # of whole epochs; on the test images
         self._since_epoch = []  # records since the epoch began
         self._earlier = self._find_earlier(resume)
         self.steps = -(-len(images) // recipe.batch_size) * self.epochs
         self.done = self._earlier is not None and self._earlier["resume"] is None
+        self._begun = False
+        if not self.done:
+            self._try_last_batch()
+            if compile:
+                _require_compiler()
 
     def __iter__(self):
-        if self.done:
+        if self._begun and not self._complete():
+            raise RuntimeError(
+                f"The run in {self.path.parent} was begun and left: make a new Run with "
+                "resume=True, which goes on from its last checkpoint."
+            )
+        if self.done and self.writes:
+            self._write_json(self._earlier)  # the disk may have been full at its end
+        if self.done or self._begun:
             return
-        with together(self.device) as (number, processes, device):
-            self.writes = number == 0
-            if self.writes:
-                self._make_folder()
-            memory = torch.channels_last if self.switches["channels_last"] else None
-            network = self.network.to(device, memory_format=memory)
-            optimizer, after = self.recipe.optimizer(network), None
-            batches = Batches(
-                self.images,
-                self.recipe.batch_size,
-                augment=self.recipe.augment,
-                plain_epochs=self.recipe.plain_epochs,
-                shuffle=True,
-                seed=self.seed,
-                device=device,
-                share=(number, processes),
-            )
-            torch.manual_seed(self.seed + number)  # for dropout, which differs between processes
-            if self._earlier:
-                after = self._go_on(network, optimizer, number)
-                batches.epoch = after.step // len(batches)
-            trained = shared(
-                torch.compile(network) if self.switches["compile"] else network, device
-            )
-            validation = self.validation and Batches(self.validation, TEST_BATCH, device=device)
-            self._machine = machine(device, processes=processes, **self.switches)
-            saved, seen = time.monotonic(), after.images if after else 0
-            for record in train(
-                trained,
-                batches,
-                epochs=self.epochs,
-                recipe=self.recipe,
-                every=EVERY,
-                validation=validation,
-                optimizer=optimizer,
-                after=after,
-                amp=self.switches["amp"],
-            ):
-                due = time.monotonic() - saved > PAUSE
-                record, stop, due = agree(record, device, self.should_stop(), due)
-                seen += record.count
-                record = replace(record, images=seen)
-                self._since_epoch.append(record)
-                if record.step % len(batches) == 0:
-                    self.log.append(whole_epoch(self._since_epoch))
-                    self._since_epoch = []
-                finished = record.step == self.steps
-                if finished and self.test is not None:
-                    self.result = self._on_test(network, device)
-                if finished or stop or due or not self._since_epoch:
-                    self._save(network, None if finished else optimizer)
-                    saved = time.monotonic()
-                yield record
-                if stop and not finished:
-                    self.stopped = True
-                    return
+        self._begun = True
+        with together(self.device) as place, self._folder(writes=place[0] == 0):
+            yield from self._train(*place)
+
+    def _complete(self):
+        return bool(self.log) and self.log[-1].step == self.steps
+
+    def _train(self, number, processes, device):
+        """Train as process `number` of so many; yield the joint records."""
+        memory = torch.channels_last if self.switches["channels_last"] else None
+        network = self.network.to(device, memory_format=memory)
+        optimizer, after = self.recipe.optimizer(network), None
+        batches = Batches(
+            self.images,
+            self.recipe.batch_size,
+            augment=self.recipe.augment,
+            plain_epochs=self.recipe.plain_epochs,
+            shuffle=True,
+            seed=self.seed,
+            device=device,
+            share=(number, processes),
+        )
+        # After the weights, which are the caller's: dropout, which differs between processes.
+        torch.manual_seed(self.seed + number)
+        self._machine = machine(device, processes=processes, **self.switches)
+        if self._earlier:
+            after = self._go_on(network, optimizer, number)
+            batches.epoch = after.step // len(batches)
+            self._machine |= _before(self._earlier["machine"], self._machine, after.step)
+        trained = shared(torch.compile(network) if self.switches["compile"] else network, device)
+        validation = self.validation and Batches(self.validation, TEST_BATCH, device=device)
+        saved, seen = time.monotonic(), after.images if after else 0
+        for record in train(
+            trained,
+            batches,
+            epochs=self.epochs,
+            recipe=self.recipe,
+            every=EVERY,
+            validation=validation,
+            optimizer=optimizer,
+            after=after,
+            amp=self.switches["amp"],
+        ):
+            due = time.monotonic() - saved > PAUSE
+            record, stop, due = agree(record, device, self.should_stop(), due)
+            seen += record.count
+            record = replace(record, images=seen)
+            self._since_epoch.append(record)
+            if record.step % len(batches) == 0:
+                self.log.append(whole_epoch(self._since_epoch))
+                self._since_epoch = []
+            finished = record.step == self.steps
+            if finished and self.test is not None:
+                self.result = self._on_test(network, number, processes, device)
+            if finished or stop or due or not self._since_epoch:
+                self._save(network, None if finished else optimizer)
+                saved = time.monotonic()
+            yield record
+            if stop and not finished:
+                self.stopped = True
+                return
 
     def _describe(self):
         """Return what a checkpoint says of the run whatever its progress."""
@@ -158,6 +180,10 @@ class Run:
                 "another folder with --out."
             )
         earlier = load_checkpoint(self.path)
+        if (
+            earlier["recipe"].keys() < asdict(self.recipe).keys()
+        ):  # written before a field was added
+            earlier["recipe"] = asdict(Recipe()) | earlier["recipe"]
         for key, mine in self._describe().items():
             if earlier[key] != mine:
                 raise ValueError(
@@ -168,9 +194,24 @@ class Run:
         self.result = earlier["test"]
         return earlier
 
-    def _make_folder(self):
-        """Make the run's folder before hours are spent on what could not be kept."""
-        folder = self.path.parent
+    def _try_last_batch(self):
+        """Refuse, before work is lost, a last batch too small for batch statistics."""
+        last = len(self.images) % self.recipe.batch_size
+        if last == 1:
+            try:
+                pixels = torch.zeros(1, *self.images.images.shape[1:])
+                copy.deepcopy(self.network).cpu().train()(pixels)
+            except ValueError as error:
+                whole = f"{len(self.images)} pictures in batches of {self.recipe.batch_size}"
+                raise ValueError(f"{whole} leave a last batch of 1: {error}") from None
+
+    @contextmanager
+    def _folder(self, writes):
+        """Make the run's folder before hours are spent on what could not be kept, and hold it."""
+        self.writes, folder = writes, self.path.parent
+        if not writes:
+            yield
+            return
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not os.access(folder, os.W_OK):
@@ -179,6 +220,22 @@ class Run:
             raise OSError(
                 f"Cannot write into {folder} ({error.strerror}): choose another folder with --out."
             ) from error
+        lock = FileLock(folder / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise FileExistsError(
+                f"Another process is training in {folder}: wait for it, or choose another folder "
+                "with --out."
+            ) from None
+        try:
+            if self._earlier is None and self.path.exists():
+                raise FileExistsError(f"{folder} got a run meanwhile: choose another with --out.")
+            yield
+        finally:
+            with suppress(OSError):
+                os.unlink(folder / ".lock")
+            lock.release()
 
     def _go_on(self, network, optimizer, number):
         """Put everything back as it was at the checkpoint; return the Record made there."""
@@ -186,10 +243,11 @@ class Run:
         build_network(self._earlier)  # refuses weights that are not of this network
         network.load_state_dict(self._earlier["state_dict"])
         optimizer.load_state_dict(state["optimizer"])
-        random = state["random"][number % len(state["random"])]
-        torch.set_rng_state(random["cpu"])
-        if "cuda" in random and self.device.type == "cuda":
-            torch.cuda.set_rng_state(random["cuda"])
+        if number < len(state["random"]):  # a process that was not there before keeps its own seed
+            random = state["random"][number]
+            torch.set_rng_state(random["cpu"])
+            if "cuda" in random and self.device.type == "cuda":
+                torch.cuda.set_rng_state(random["cuda"])
         self._since_epoch = [Record(**record) for record in state["since_epoch"]]
         return (self.log + self._since_epoch)[-1]
 
@@ -219,21 +277,53 @@ class Run:
                 f"a weight became infinite or not a number by step {self._last().step}: try a "
                 "tenth of the learning rate"
             )
-        whole = save_checkpoint(self.path, **content)
-        text = json.dumps(without_tensors(whole), indent=1)
-        write_whole(self.path.with_name("run.json"), text.encode())
+        self._write_json(save_checkpoint(self.path, **content))
+
+    def _write_json(self, whole):
+        text = json.dumps(without_tensors(whole), indent=1, allow_nan=False).encode()
+        path = self.path.with_name("run.json")
+        if not path.exists() or path.read_bytes() != text:
+            write_whole(path, text)
 
     def _last(self):
         return (self.log + self._since_epoch)[-1]
 
-    def _on_test(self, network, device):
-        found = evaluate(network, Batches(self.test, TEST_BATCH, device=device))
+    def _on_test(self, network, number, processes, device):
+        """Evaluate on the test images, of which every process takes a share."""
+        if len(self.test) < processes:
+            number, processes = 0, 1
+        mine = self.test.subset(torch.arange(number, len(self.test), processes))
+        found = evaluate(network, Batches(mine, TEST_BATCH, device=device))
+        if processes > 1:
+            shares = gathered((found.logits, found.labels))
+            found = Evaluation(*(torch.cat(parts) for parts in zip(*shares, strict=True)))
         return {
             "images": len(self.test),
             "loss": found.loss,
             "accuracy": found.accuracy,
-            "per_class": found.per_class.tolist(),
+            "per_class": [None if x.isnan() else x.item() for x in found.per_class],  # no picture
         }
+
+
+def _before(earlier, now, step):
+    """Return what a run was trained with up to `step`, if that was something else than now."""
+    former = {key: value for key, value in earlier.items() if key != "before"}
+    steps = earlier.get("before", [])
+    if former != now:
+        steps = [*steps, {**former, "until_step": step}]
+    return {"before": steps} if steps else {}
+
+
+def _require_compiler():
+    """Refuse, before work is lost, to compile where nothing can be compiled."""
+    try:
+        torch.compile(torch.nn.ReLU())(torch.zeros(2))
+    except Exception as error:
+        kind = type(error).__name__
+        raise ValueError(
+            f"torch.compile does not work here ({kind}): install a C++ compiler, or leave out "
+            "--compile."
+        ) from None
 
 
 def whole_epoch(records):

@@ -138,6 +138,63 @@ def test_every_truncation_is_noticed(content, tmp_path):
             load_checkpoint(path)
 
 
+def test_no_flipped_bit_changes_the_weights(content, tmp_path):
+    """Each is refused in the one sentence, or harmless: names of folders, times, padding."""
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, **content)
+    whole, refused = path.read_bytes(), 0
+    for number in torch.randperm(8 * len(whole), generator=torch.Generator().manual_seed(0))[:400]:
+        place, bit = divmod(number.item(), 8)
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << bit
+        path.write_bytes(flipped)
+        try:
+            found = load_checkpoint(path)
+        except ValueError as error:
+            assert "cut short, damaged" in str(error) or "of this library" in str(error)
+            refused += 1
+        else:
+            for name, values in content["state_dict"].items():
+                assert torch.equal(found["state_dict"][name], values)
+    assert refused > 200
+
+
+def test_weights_that_are_not_those_saved_are_refused(content, tmp_path):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, **content)
+    found = torch.load(path, weights_only=True)
+    found["state_dict"]["classifier.bias"] += 1
+    torch.save(found, path)  # a whole archive, with other weights
+    with pytest.raises(ValueError, match="damaged"):
+        load_checkpoint(path)
+    del found["sha256"]  # as the first checkpoints were written
+    torch.save(found, path)
+    load_checkpoint(path)
+
+
+def test_a_file_that_may_not_be_read_is_told_apart(content, tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / "a.pt", **content)
+
+    def denied(_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(checkpoints.Path, "read_bytes", denied)
+    with pytest.raises(PermissionError, match=r"Cannot read .*a.pt \(Permission denied\)"):
+        load_checkpoint(tmp_path / "a.pt")
+
+
+def test_a_link_stays_and_a_protected_file_is_not_overwritten(tmp_path, monkeypatch):
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_bytes(b"old")
+    link.symlink_to(real)
+    write_whole(link, b"new")
+    assert link.is_symlink() and real.read_bytes() == b"new"
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(OSError, match=r"real \(Permission denied\)"):
+        write_whole(link, b"newer")
+    assert real.read_bytes() == b"new" and len(os.listdir(tmp_path)) == 2
+
+
 def test_no_file():
     with pytest.raises(FileNotFoundError, match="no checkpoint nowhere.pt"):
         load_checkpoint("nowhere.pt")
@@ -182,7 +239,7 @@ def test_a_full_disk_leaves_the_earlier_file_whole(content, tmp_path, monkeypatc
         monkeypatch.setattr(checkpoints, "open", opened, raising=False)
     else:
         monkeypatch.setattr(os, call, full)
-    with pytest.raises(OSError, match="No space left on device.*untouched.*--resume"):
+    with pytest.raises(OSError, match="No space left on device.*untouched.*the same command"):
         save_checkpoint(path, **{**content, "seed": 1})
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["a.pt"]

@@ -20,9 +20,10 @@ TINY = '{"growth_rate": 4, "block_config": [1, 1], "num_init_features": 8}'
 RECORD = Record(1, 3, 24, 8, 0.1, 2.0, 0.25, 1.0, 100.0)
 
 
-def torchrun(*arguments, environment=None):
-    """Run a program as two processes; return what it wrote, once it ended well."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+def torchrun(*arguments, environment=None, processes=2):
+    """Run a program as several processes; return what it wrote, once it ended well."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={processes}"]
     env = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -61,16 +62,18 @@ def test_an_empty_share_is_refused():
         Batches(load_images("shapes", limit=33), 16, share=(0, 2))
 
 
-def test_averaged_gradients_are_those_of_the_joint_batch(tmp_path):
-    torchrun(HERE / "gradients.py", tmp_path)
-    one, other = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in (0, 1))
-    pixels, alone = gradients((0, 1), torch.device("cpu"))
-    assert torch.equal(torch.stack([one["pixels"], other["pixels"]], 1).flatten(0, 1), pixels)
-    for mine, theirs, joint in zip(one["gradients"], other["gradients"], alone, strict=True):
-        assert torch.equal(mine, theirs)
-        torch.testing.assert_close(mine, joint, rtol=1e-10, atol=1e-14)
-    _, half = gradients((0, 2), torch.device("cpu"))  # the comparison can fail
-    assert not torch.allclose(half[0], alone[0], rtol=1e-3)
+@pytest.mark.parametrize(("count", "processes"), [(32, 2), (33, 2), (11, 2), (64, 3)])
+def test_averaged_gradients_are_those_of_the_joint_batch(tmp_path, count, processes):
+    torchrun(HERE / "gradients.py", tmp_path, count, processes=processes)
+    found = [torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in range(processes)]
+    pixels, alone = gradients(count, (0, 1), torch.device("cpu"))
+    for number, one in enumerate(found):
+        assert torch.equal(one["pixels"], pixels[number::processes])
+        for mine, theirs, joint in zip(one["gradients"], found[0]["gradients"], alone, strict=True):
+            assert torch.equal(mine, theirs)
+            torch.testing.assert_close(mine, joint, rtol=1e-10, atol=1e-14)
+    _, part = gradients(count, (0, processes), torch.device("cpu"))  # the comparison can fail
+    assert not torch.allclose(part[0], alone[0], rtol=1e-3)
 
 
 KILLER = """

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from densenet_lib import runs
-from densenet_lib.checkpoints import load_checkpoint
+from densenet_lib.checkpoints import load_checkpoint, save_checkpoint
 from densenet_lib.data import load_images, split_validation
 from densenet_lib.densenet import DenseNet
 from densenet_lib.runs import Run, whole_epoch
@@ -142,6 +142,94 @@ def test_a_complete_run_has_all_that_is_needed_and_no_more(images, tmp_path):
     assert text["test"] == found["test"] and "state_dict" not in text
     assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "run.json"]
     assert list(run_in(tmp_path, train_part, epochs=1, resume=True)) == []
+
+
+def test_a_run_iterated_twice_trains_once(images, uninterrupted, tmp_path):
+    run = run_in(tmp_path, images)
+    list(run)
+    assert list(run) == [] and len(run.log) == 3
+    assert_same_weights(tmp_path, uninterrupted)
+
+
+def test_a_run_that_was_left_goes_on_in_a_new_one_only(images, uninterrupted, tmp_path):
+    run = run_in(tmp_path, images)
+    for record in run:
+        if record.step >= 12:  # the end of the first epoch, which is kept
+            break
+    with pytest.raises(RuntimeError, match="begun and left: make a new Run with resume=True"):
+        next(iter(run))
+    list(run_in(tmp_path, images, resume=True))
+    assert_same_weights(tmp_path, uninterrupted)
+
+
+def test_two_runs_at_once_in_a_folder_do_not_spoil_each_other(images, uninterrupted, tmp_path):
+    one, other = run_in(tmp_path, images), run_in(tmp_path, images)
+    steps = iter(one)
+    next(steps)
+    with pytest.raises(FileExistsError, match="Another process is training in"):
+        list(other)
+    list(steps)
+    assert_same_weights(tmp_path, uninterrupted)
+    late = run_in(tmp_path / "none", images)  # as if made when the folder was empty
+    late.path = one.path
+    with pytest.raises(FileExistsError, match="got a run meanwhile"):
+        list(late)
+    assert_same_weights(tmp_path, uninterrupted)
+
+
+def test_a_complete_run_completes_its_json(images, tmp_path, monkeypatch):
+    def full(self, whole):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_write_json", full)
+        with pytest.raises(OSError, match="No space"):
+            list(run_in(tmp_path, images, epochs=1))
+    assert not (tmp_path / "run.json").exists()
+    assert list(run_in(tmp_path, images, epochs=1, resume=True)) == []
+    assert json.loads((tmp_path / "run.json").read_text())["log"][0]["images"] == 115
+
+
+def test_other_switches_are_recorded_with_their_steps(images, tmp_path):
+    list(run_in(tmp_path, images, epochs=2, should_stop=lambda: True, amp=True))
+    list(run_in(tmp_path, images, epochs=2, resume=True))
+    found = load_checkpoint(tmp_path / "checkpoint.pt")["machine"]
+    assert found["amp"] is False
+    assert [(m["amp"], m["until_step"]) for m in found["before"]] == [(True, 10)]
+
+
+def test_a_last_batch_of_one_is_refused_before_work_is_lost(images, tmp_path):
+    deep = DenseNet(4, (1,) * 6, 8)  # five transitions: a single final pixel
+    some = replace(images, images=images.images[:21], labels=images.labels[:21])
+    with pytest.raises(ValueError, match="21 pictures in batches of 10 leave a last batch of 1"):
+        Run(deep, some, RECIPE, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    Run(network(), some, RECIPE, tmp_path / "run")  # has 16x16 final pixels
+
+
+def test_no_compiler_is_told_before_work_is_lost(images, tmp_path, monkeypatch):
+    def broken(_):
+        raise RuntimeError("no g++")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(ValueError, match="torch.compile does not work here .RuntimeError"):
+        run_in(tmp_path / "run", images, compile=True)
+
+
+def test_a_recipe_field_added_later_is_no_other_run(images, tmp_path):
+    list(run_in(tmp_path, images, should_stop=lambda: True))
+    content = load_checkpoint(tmp_path / "checkpoint.pt")
+    del content["format"], content["sha256"], content["recipe"]["plain_epochs"]
+    recipe = replace(RECIPE, plain_epochs=0)  # what the field's absence meant
+    save_checkpoint(tmp_path / "checkpoint.pt", **content)
+    Run(network(), images, recipe, tmp_path, epochs=3, seed=3, resume=True)
+
+
+def test_a_class_without_test_pictures_is_null_in_the_json(images, tmp_path):
+    test = load_images("shapes", "test", limit=30)
+    list(run_in(tmp_path, images, epochs=1, test=test.subset(test.labels != 3)))
+    found = json.loads((tmp_path / "run.json").read_text())["test"]["per_class"]
+    assert found[3] is None and all(0 <= x <= 1 for i, x in enumerate(found) if i != 3)
 
 
 def test_a_folder_in_use_is_not_touched(images, uninterrupted):

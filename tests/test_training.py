@@ -282,3 +282,47 @@ def test_a_fresh_network_knows_nothing(batches):
     images, labels = torch.randn(200, 3, 8, 8), torch.arange(200) % 10
     result = evaluate(small_network(), [(images, labels)])
     assert result.loss == pytest.approx(math.log(10), abs=0.5)
+
+
+def frozen_network():
+    """A network in training mode with one frozen norm, and that norm."""
+    torch.manual_seed(0)
+    network = DenseNet(4, (1, 1), 8)
+    norm = network.features.denseblock1.denselayer1.norm1.eval()
+    return network, norm
+
+
+def test_frozen_norms_stay_frozen_in_training():
+    network, norm = frozen_network()
+    before = norm.running_mean.clone()
+    batches = [(torch.randn(4, 3, 8, 8) + 1, torch.arange(4))] * 3
+    for _ in train(network, batches, epochs=2, validation=batches):
+        evaluate(network, batches)
+    assert not norm.training and torch.equal(norm.running_mean, before)
+    assert network.training and network.features.norm5.training
+
+
+def test_a_model_in_evaluation_mode_is_trained_all_the_same():
+    network = DenseNet(4, (1, 1), 8).eval()
+    list(train(network, [(torch.randn(4, 3, 8, 8), torch.arange(4))], epochs=1))
+    assert network.features.norm5.num_batches_tracked == 1
+
+
+def test_evaluate_puts_each_mode_back_even_after_an_error():
+    network, norm = frozen_network()
+    modes = [part.training for part in network.modules()]
+    evaluate(network, [(torch.randn(4, 3, 8, 8), torch.arange(4))])
+    assert [part.training for part in network.modules()] == modes
+    with pytest.raises(ValueError):
+        evaluate(network, [(torch.randn(4, 1, 8, 8), torch.arange(4))])
+    assert [part.training for part in network.modules()] == modes
+
+
+def test_no_batches_are_refused():
+    with pytest.raises(ValueError, match="no batches to train on"):
+        next(train(DenseNet(4, (1, 1), 8), [], epochs=1))
+
+
+def test_nesterov_wants_momentum():
+    with pytest.raises(ValueError, match="nesterov looks ahead along the momentum, which is 0"):
+        Recipe(nesterov=True, momentum=0.0)

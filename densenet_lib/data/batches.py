@@ -41,7 +41,8 @@ class Batches:
     Raises: ValueError if there is no picture, batch_size is below 1, or a share is empty or none.
 
     `epoch` is the number of the next pass, from 0; set it to resume. A pass counts when its last
-    batch is given: one that is abandoned before comes again, the same.
+    batch is given: one that is abandoned before comes again, the same. `weight` is the size of this
+    process's share of the batch just given, against an equal share: its loss counts so much.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Batches:
                 f"as {len(image_set)} in batches of {batch_size} leave: use another batch size."
             )
         self.image_set, self.batch_size, self.seed, self.epoch = image_set, batch_size, seed, 0
-        self.plain_epochs, self.share = plain_epochs, share
+        self.plain_epochs, self.share, self.weight = plain_epochs, share, 1.0
         self.augment, self.shuffle, self.device = augment, shuffle, torch.device(device)
         self._images = image_set.images.to(device)
         self._labels = image_set.labels.to(device)
@@ -97,6 +98,8 @@ class Batches:
                 images = flip_and_shift(images, flip[part], *shift[:, part])
             if start + self.batch_size >= n:
                 self.epoch = epoch + 1
+            whole = min(self.batch_size, n - start)
+            self.weight = len(images) * self.share[1] / whole
             yield images, self._labels[order[part]]
 
 
