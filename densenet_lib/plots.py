@@ -4,6 +4,9 @@ Each function returns a matplotlib figure; `show(figure, alt)` displays it with 
 text. Lines differ in marker and dash as well as in colour, so that they can be told apart in grey.
 """
 
+import base64
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -36,9 +39,18 @@ plt.rcParams.update(
 
 
 def show(figure, alt):
-    """Display `figure` with `alt`, the sentence that a reader who cannot see it gets."""
-    display(figure, metadata={"image/png": {"alt": alt}})
+    """Display `figure` with `alt`, the sentence that a reader who cannot see it gets.
+
+    The picture is made here, so that it is the same whatever matplotlib is set to draw with.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=figure.dpi, bbox_inches="tight")
     plt.close(figure)
+    picture = {
+        "image/png": base64.b64encode(buffer.getvalue()).decode(),
+        "text/plain": repr(figure),
+    }
+    display(picture, raw=True, metadata={"image/png": {"alt": alt}})
 
 
 def image_grid(images, titles=None, *, columns=8, cell=0.95, interpolation="nearest"):

@@ -1,5 +1,6 @@
 """The figures show what the real objects hold, and carry their alternative text into HTML."""
 
+import base64
 import itertools
 
 import matplotlib
@@ -96,15 +97,21 @@ def test_grouped_bars_differ_in_hatch_and_carry_their_values():
     assert len(looks) == len({colour for colour, _ in looks}) == len({h for _, h in looks}) == 2
 
 
-def test_alternative_text_reaches_the_html(monkeypatch):
-    published = {}
-    monkeypatch.setattr(plots, "display", lambda figure, metadata: published.update(metadata))
-    plots.show(plots.bars({"a": 1}, "x"), "one bar, of height one")
-    assert not plt.get_fignums()  # closed, so that it is not drawn a second time
-
-    output = nbformat.v4.new_output(
-        "display_data", {"image/png": "iVBORw0KGgo="}, metadata=published
-    )
+@pytest.mark.parametrize("backend", ["agg", "pdf", "svg"])
+def test_a_figure_is_shown_as_a_picture_with_its_alternative_text(monkeypatch, backend):
+    published = []
+    keep = lambda data, raw, metadata: published.extend((data, metadata))  # noqa: E731
+    monkeypatch.setattr(plots, "display", keep)
+    before = plt.get_backend()
+    plt.switch_backend(backend)
+    try:
+        plots.show(plots.bars({"a": 1}, "x"), "one bar, of height one")
+        assert not plt.get_fignums()  # closed, so that it is not drawn a second time
+    finally:
+        plt.switch_backend(before)
+    data, metadata = published
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+    output = nbformat.v4.new_output("display_data", data, metadata=metadata)
     cell = nbformat.v4.new_code_cell("plot", outputs=[output], execution_count=1)
     html, _ = HTMLExporter(template_name="classic").from_notebook_node(
         nbformat.v4.new_notebook(cells=[cell])
