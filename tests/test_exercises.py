@@ -151,6 +151,36 @@ def test_exercise(path, number):
         assert hint in str(error), f"{answer!r}: no {hint!r} in {error}"
 
 
+def dependent(sources):
+    """Return the later cells that read what only an exercise's solution makes.
+
+    A student who has not solved an exercise has its functions, which say "your turn" when called.
+    """
+    left, found = set(), []
+    for source in sources:
+        read, made = names(source)
+        if SOLUTION.search(source):
+            left |= made
+        elif not CHECK.search(source):
+            found += [source] if read & left else []
+            left -= made
+    return found
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem[:2])
+def test_nothing_else_waits_for_an_exercise(path):
+    """So that Run All on the student edition reaches the end: with the empty answers above."""
+    cells = nbformat.read(path, as_version=4).cells
+    assert dependent([cell.source for cell in cells if cell.cell_type == "code"]) == []
+
+
+def test_a_cell_that_waits_for_an_exercise_is_noticed():
+    solution = "def f():\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION"
+    check = 'with exercise("1.1"):\n    assert f() == 1'
+    assert dependent([solution, check, "f()"]) == ["f()"]
+    assert dependent([solution, check, "f = 2", "print(f)"]) == []
+
+
 def test_the_cells_needed_are_found():
     cells = ["import math", "a = 0", "a = 1", "def b(c): return a + c", "c = 5", "print(a)"]
     assert cells_needed([*cells, "d = 2\nmath.sqrt(b(d))"]) == [0, 2, 3]

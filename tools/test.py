@@ -1,13 +1,16 @@
-"""Check everything, as CI does: code, units, stored outputs, and the student edition.
+"""Check everything, as CI does: code, units, stored outputs, and a folder of pictures.
 
-python tools/test.py              all steps, each to its end, then a summary
+python tools/test.py              all steps, then a summary
 python tools/test.py lint unit    only these
+
+Units and notebooks run beside each other, one thread each: on two cores that takes least time.
 """
 
 import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,21 +22,58 @@ STEPS = {
     "lint": ["-m ruff check", "-m ruff format --check"],
     "unit": ["-m pytest tests"],
     "notebooks": [f"-m pytest notebooks {NBVAL} --nbval-kernel-startup-timeout 120"],
-    "student": [
-        "tools/student.py",
-        "tools/run_all.py --notebooks build/student --build build/student-run",
-    ],
+    "student": ["tools/student.py"],
+    "folder": ["tools/any_folder.py two"],
 }
+TOGETHER = ("unit", "notebooks")  # the two long ones
 
 
-def passes(step):
-    """Run the commands of a step and say whether all of them went well."""
-    environment = {**os.environ, **STORED}
-    codes = [
-        subprocess.call([sys.executable, *command.split()], cwd=ROOT, env=environment)
-        for command in STEPS[step]
-    ]
-    return not any(codes)
+class Step:
+    """The commands of a step, one after the other, in the background."""
+
+    def __init__(self, name, output):
+        threads = {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "1000"} if name in TOGETHER else {}
+        self.name, self.output, self.began = name, output, time.monotonic()
+        self.commands, self.environment = list(STEPS[name]), {**os.environ, **STORED, **threads}
+        self.process, self.failed = None, False
+
+    def running(self):
+        """Start the next command where one has ended; say whether any is left."""
+        if self.process is not None and self.process.poll() is None:
+            return True
+        if self.process is not None:
+            self.failed |= self.process.returncode != 0
+        if not self.commands:
+            return False
+        command = [sys.executable, *self.commands.pop(0).split()]
+        pipes = {"stdout": self.output, "stderr": subprocess.STDOUT} if self.output else {}
+        self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, **pipes)
+        return True
+
+    def finish(self):
+        """Wait for the end; return a line of the summary."""
+        while self.running():
+            time.sleep(0.1)
+        verdict = "FAILED" if self.failed else "ok"
+        return f"{self.name:10} {verdict:6} {time.monotonic() - self.began:5.0f} s"
+
+
+def run(steps):
+    """Run the steps; return a line for each."""
+    summary = []
+    with tempfile.TemporaryFile() as log:
+        beside = Step("notebooks", log) if set(TOGETHER) <= set(steps) else None
+        for name in steps:
+            print(f"\n== {name} ==", flush=True)
+            if beside and name == "unit":
+                beside.running()
+            if beside and name == "notebooks":  # what it has printed meanwhile
+                summary.append(beside.finish())
+                log.seek(0)
+                print(log.read().decode("utf-8", "replace"), flush=True)
+            else:
+                summary.append(Step(name, None).finish())
+    return summary
 
 
 def main():
@@ -43,12 +83,7 @@ def main():
     steps = parser.parse_args().steps or list(STEPS)
     if wrong := set(steps) - set(STEPS):
         parser.error(f"no step {', '.join(sorted(wrong))}: there are {', '.join(STEPS)}")
-    summary = []
-    for step in steps:
-        print(f"\n== {step} ==", flush=True)
-        began = time.monotonic()
-        verdict = "ok" if passes(step) else "FAILED"
-        summary.append(f"{step:10} {verdict:6} {time.monotonic() - began:5.0f} s")
+    summary = run(steps)
     print("", *summary, sep="\n")
     return int(any("FAILED" in line for line in summary))
 
