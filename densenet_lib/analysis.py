@@ -9,10 +9,13 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)  # what papers count: depth and work
 
 
 def count_parameters(module):
-    """Return how many numbers training can change in `module`."""
+    """Return how many numbers the parameters of `module` hold, frozen ones included."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -22,6 +25,7 @@ def count_macs(module, input_size=(3, 32, 32)):
     Counted as papers do: convolutions and linear layers; norms, ReLU, pooling are left out.
 
     Args:   input_size: (C, H, W) of one input.
+    Raises: ValueError if it multiplies outside such layers: they would be missed.
     """
     with torch.no_grad():  # and in evaluation mode: the same count, sooner
         return sum(visit.macs for visit in _trace(_on_meta(module).eval(), input_size).values())
@@ -127,16 +131,16 @@ def _stages(model):
     """Group the parts of a DenseNet into the ledger's stages, in the order they run."""
     stages = {}
     for name, part in model.features.named_children():
-        if name.endswith("0"):
+        if name in ("conv0", "norm0", "relu0", "pool0"):
             name = "stem"
-        elif name.endswith("5") and "block" not in name:
+        elif name in ("norm5", "relu5"):
             name = "last norm"
         stages.setdefault(name, []).append(part)
     return stages | {"classifier": [model.classifier]}
 
 
 def _count_layers(modules):
-    return sum(isinstance(module, (nn.Conv2d, nn.Linear)) for module in modules)
+    return sum(isinstance(module, LAYERS) for module in modules)
 
 
 @dataclass
@@ -166,12 +170,13 @@ def _trace(module, input_size):
 
     def leave(part, inputs, output):
         visit = visits[part]
-        visit.shape_in, visit.shape_out = getattr(inputs[0], "shape", ()), output.shape
-        if isinstance(part, (nn.Conv2d, nn.Linear)):
+        first = inputs[0] if inputs else None
+        visit.shape_in, visit.shape_out = getattr(first, "shape", ()), getattr(output, "shape", ())
+        if isinstance(part, LAYERS):
             visit.macs += output[0].numel() * part.weight[0].numel()
 
-    def keep(tensor):
-        storage = tensor.untyped_storage()
+    def keep(tensor):  # for the backward pass of the module that was entered last
+        storage = tensor.untyped_storage()  # one dimension: a norm's statistics
         if tensor.dim() > 1 and storage._cdata not in seen:
             seen.add(storage._cdata)
             visits[current].saved_bytes += storage.nbytes() // images
@@ -180,9 +185,16 @@ def _trace(module, input_size):
     hooks = [part.register_forward_pre_hook(enter) for part in module.modules()]
     hooks += [part.register_forward_hook(leave) for part in module.modules()]
     pixels = torch.zeros(images, *input_size, device="meta")
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    counter = FlopCounterMode(display=False)  # sees every product, also outside of modules
+    with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = module(pixels)  # held, so that no storage's address is used twice
     for hook in hooks:
         hook.remove()
     del output
+    missed = counter.get_total_flops() // 2 // images - sum(visit.macs for visit in visits.values())
+    if missed:
+        raise ValueError(
+            f"{type(module).__name__} does {missed:,} multiply-accumulates outside of convolution "
+            "and linear modules (by torch.nn.functional, say): write them as modules."
+        )
     return visits

@@ -9,47 +9,68 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+MODES = ("training", "evaluation")
+
 
 def assert_same_module(mine, reference, input_shape, *, seed=0, tolerance=1e-10):
     """Assert that two modules are the same function with the same names, however they are written.
 
-    Both get the same random state, batch norms' weights and statistics included (fresh ones are all
-    0 and 1, and would hide a misplaced ReLU). Then, in training and in evaluation mode, outputs,
-    gradients and the updated state must agree. The modules themselves are left as they were.
+    Both get the same random state (fresh norms, all 0 and 1, would hide a misplaced ReLU). Then, in
+    training and in evaluation mode, outputs, gradients and the updated state must agree, also for a
+    larger batch of larger, odd pictures, if the reference takes one. The modules themselves, and
+    the caller's random numbers, are left as they were.
 
-    Args:   input_shape: of a batch, (N, C, H, W).  tolerance: largest difference, in float64.
+    Args:   input_shape: of a batch, (N, C, H, W).  tolerance: largest difference, in float64, as a
+            share of the largest value (of 1, if all are smaller).
     Raises: AssertionError, with a sentence that says what differs and where to look.
     """
-    mine, reference = copy.deepcopy(mine).double(), copy.deepcopy(reference).double()
+    mine, reference = (copy.deepcopy(module).cpu().double() for module in (mine, reference))
     _assert_same_names(mine, reference)
     generator = torch.Generator().manual_seed(seed)
     randomise(reference, generator)
-    images = torch.randn(input_shape, generator=generator, dtype=torch.float64)
     state = copy.deepcopy(reference.state_dict())
-    for mode in ("training", "evaluation"):
-        ours, theirs = (
-            _observe(module, state, images, mode == "training", seed)
-            for module in (mine, reference)
-        )
-        for what, expected in theirs.items():
-            _assert_close(f"in {mode} mode, {what}", ours[what], expected, tolerance)
+    n, c, *sizes = input_shape
+    odd = [size + 1 + size % 2 + 2 * i for i, size in enumerate(sizes)]  # 8 x 8: 9 x 11
+    for shape in ((n, c, *sizes), (n + 1, c, *odd), (n + 1, c, *sizes)):
+        again = shape != tuple(input_shape)
+        images = torch.randn(shape, generator=generator, dtype=torch.float64)
+        try:
+            expected = [_observe(reference, state, images, mode, seed) for mode in MODES]
+        except Exception:
+            if again:
+                continue  # a classifier, say, that reads pictures of one size
+            raise
+        for mode, theirs in zip(MODES, expected, strict=True):
+            try:
+                ours = _observe(mine, state, images, mode, seed)
+            except Exception as error:
+                if again and not isinstance(error, AssertionError):
+                    raise AssertionError(
+                        f"the reference takes a batch of shape {shape}, but yours raises "
+                        f"{type(error).__name__}: {error}; is a size fixed that may vary?"
+                    ) from error
+                raise
+            where = f"for a batch of shape {shape}, " if again else ""
+            for what, values in theirs.items():
+                _assert_close(f"{where}in {mode} mode, {what}", ours.get(what), values, tolerance)
+        if again:
+            return
 
 
 def randomise(module, generator):
-    """Draw random parameters and batch-norm statistics, none of them at its starting value."""
-    for layer in module.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            with torch.no_grad():
-                for values in (layer.weight, layer.running_var):
-                    values.uniform_(0.5, 1.5, generator=generator)
-                for values in (layer.bias, layer.running_mean):
-                    values.normal_(0, 0.5, generator=generator)
-        elif isinstance(layer, (nn.Conv2d, nn.Linear)):
-            with torch.no_grad():
-                fan_in = layer.weight[0].numel()
-                layer.weight.normal_(0, fan_in**-0.5, generator=generator)
-                if layer.bias is not None:
-                    layer.bias.normal_(0, 0.5, generator=generator)
+    """Draw every parameter and every batch norm's statistics, so that none is 0 or 1.
+
+    Scales and shifts get both signs: behind a ReLU a positive scale does the same as before it.
+    """
+    with torch.no_grad():
+        for name, values in [*module.named_parameters(), *module.named_buffers()]:
+            if name.endswith("running_var"):
+                values.uniform_(0.5, 1.5, generator=generator)
+            elif values.dim() > 1:
+                values.normal_(0, values[0].numel() ** -0.5, generator=generator)  # by fan-in
+            elif isinstance(values, nn.Parameter) or name.endswith("running_mean"):
+                values.uniform_(-1, 1, generator=generator)
+                values += values.sign() / 2  # 0.5 to 1.5 away from 0
 
 
 @contextmanager
@@ -57,7 +78,11 @@ def exercise(number):
     """Report on an exercise: correct, not attempted yet, or (by AssertionError) what is wrong."""
     try:
         yield
-    except NotImplementedError:
+    except NotImplementedError as error:
+        if 'the required "forward"' in str(error):  # nn.Module says so, not the exercise's own line
+            raise AssertionError(
+                f"{error}: is its name misspelt, or its indentation off?"
+            ) from None
         print(f"Exercise {number}: not attempted yet.")
     else:
         print(f"Exercise {number}: correct.")
@@ -93,17 +118,23 @@ def _assert_same_names(mine, reference):
         assert ours[name] == shape, f"{name} has shape {ours[name]}, but the reference has {shape}"
 
 
-def _observe(module, state, images, training, seed):
+def _observe(module, state, images, mode, seed):
     """Load `state`, run forward and backward, and return everything that can be compared."""
     module.load_state_dict(state)
-    module.train(training)
+    module.train(mode == "training")
     module.zero_grad()
     images = images.clone().requires_grad_()
-    torch.manual_seed(seed)  # the same dropout for both
     given = images * 1  # not a leaf, so that a module may (wrongly) change it in place
-    output = module(given)
-    weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).reshape(output.shape)
-    (output * weights).sum().backward()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # the same dropout for both
+        output = module(given)
+    assert isinstance(output, torch.Tensor), (
+        f"forward returns {type(output).__name__}, not a tensor: is its `return` missing?"
+    )
+    if output.requires_grad:
+        # Not a plain sum: behind a batch norm its gradient is 0, whatever comes before.
+        weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).reshape(output.shape)
+        (output * weights).sum().backward()
     return {
         "the output": output.detach(),
         "the input after the call": given.detach(),
@@ -114,12 +145,14 @@ def _observe(module, state, images, training, seed):
 
 
 def _assert_close(what, ours, theirs, tolerance):
-    assert ours is not None and ours.shape == theirs.shape, (
-        f"{what} has shape {None if ours is None else tuple(ours.shape)}, "
-        f"but the reference has {tuple(theirs.shape)}"
+    if ours is None and theirs is None:  # a frozen parameter's gradient
+        return
+    ours_has, theirs_has = (
+        "none" if values is None else f"shape {tuple(values.shape)}" for values in (ours, theirs)
     )
+    assert ours_has == theirs_has, f"{what} has {ours_has}, but the reference has {theirs_has}"
     difference = (ours - theirs).abs().max().item()
-    assert difference <= tolerance, (
+    assert difference <= tolerance * max(1, theirs.abs().max().item()), (
         f"{what} differs from the reference's by up to {difference:.2g}; look at the order of "
         "operations, the order of concatenation, dropout, and the arguments of each layer"
     )

@@ -105,3 +105,46 @@ def test_ledger_prints_as_text_and_html():
     assert "187,450" in lines[-1] and lines[-1].startswith("total")
     html = table._repr_html_()
     assert html.count("<tr>") == 8 and "85,895,040" in html
+
+
+def test_blocks_and_transitions_with_two_figures_have_rows_of_their_own():
+    names = [
+        row.stage for row in analysis.ledger(DenseNet(4, (1,) * 11, 8), (3, 2048, 2048)).stages
+    ]
+    blocks = [f"denseblock{i}" for i in range(1, 12)]
+    transitions = [f"transition{i}" for i in range(1, 11)]
+    middle = [name for pair in zip(blocks, transitions, strict=False) for name in pair]
+    assert names == ["stem", *middle, "denseblock11", "last norm", "classifier"]
+
+
+def test_frozen_parameters_are_counted():
+    model = DenseNet(4, (1, 1), 8)
+    before = analysis.count_parameters(model)
+    assert analysis.count_parameters(model.requires_grad_(False)) == before
+    assert analysis.ledger(model).total.parameters == before
+
+
+def test_convolutions_of_other_dimensions_are_counted():
+    assert analysis.count_macs(nn.Conv1d(3, 5, 7, padding=3), (3, 11)) == 11 * 5 * 3 * 7
+    assert analysis.count_macs(nn.Conv3d(2, 4, 3, padding=1, groups=2), (2, 4, 4, 4)) == 64 * 4 * 27
+
+
+def test_several_outputs_are_no_obstacle():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            return self.conv(x), x
+
+    assert analysis.count_macs(Two(), (3, 5, 5)) == 25 * 12
+
+
+def test_products_outside_of_modules_are_refused():
+    class Functional(nn.Conv2d):
+        def forward(self, x):
+            return nn.functional.conv2d(super().forward(x), self.weight)
+
+    with pytest.raises(ValueError, match="Functional does 225 multiply-accumulates outside"):
+        analysis.count_macs(Functional(3, 3, 1), (3, 5, 5))

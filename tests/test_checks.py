@@ -1,5 +1,6 @@
 """The checks learners rely on: they pass what is right, and each injected fault makes them fail."""
 
+import copy
 from fractions import Fraction
 
 import numpy as np
@@ -209,3 +210,108 @@ def test_a_right_number_passes_whatever_its_type(answer):
 )
 def test_a_wrong_answer_of_any_type_is_false_and_no_error(answer):
     assert checks.same(answer, 0.75) is False and checks.same(answer, [0.75, 0.7]) is False
+
+
+class CeilPool(Transition):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.pool = nn.AvgPool2d(2, 2, ceil_mode=True)  # the same for even sizes
+
+
+class CutTo4(Transition):
+    def forward(self, x):
+        return super().forward(x)[:, :, :4, :4]
+
+
+class BatchOf4(Transition):
+    def forward(self, x):
+        return super().forward(x).reshape(4, 3, x.shape[2] // 2, x.shape[3] // 2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (CeilPool, r"\(5, 6, 9, 11\), in training mode, the output has shape \(5, 3, 5, 6\)"),
+        (CutTo4, r"the output has shape \(5, 3, 4, 4\)"),
+        (BatchOf4, "is a size fixed that may vary"),
+    ],
+)
+def test_what_is_right_for_one_shape_only_is_caught(wrong, sentence):
+    with pytest.raises(AssertionError, match=sentence):
+        checks.assert_same_module(wrong(6, 3), Transition(6, 3), (4, 6, 8, 8))
+
+
+class Grouped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.GroupNorm(2, 6)
+
+    def forward(self, x):
+        return self.norm(x).relu()
+
+
+class ScaledAfterRelu(Grouped):
+    def forward(self, x):
+        weight, bias = self.norm.weight[:, None, None], self.norm.bias[:, None, None]
+        return nn.functional.group_norm(x, 2).relu() * weight + bias
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale, self.conv = nn.Parameter(torch.zeros(1)), nn.Conv2d(6, 6, 1)
+
+    def forward(self, x):
+        return x + self.scale * self.conv(x)
+
+
+class SquareScaled(Scaled):
+    def forward(self, x):
+        return x + self.scale**2 * self.conv(x)  # as long as the scale is 0, the same
+
+
+@pytest.mark.parametrize(("wrong", "right"), [(ScaledAfterRelu, Grouped), (SquareScaled, Scaled)])
+def test_parameters_of_every_kind_are_drawn(wrong, right):
+    checks.assert_same_module(right(), right(), (4, 6, 8, 8))
+    with pytest.raises(AssertionError, match="the output differs"):
+        checks.assert_same_module(wrong(), right(), (4, 6, 8, 8))
+
+
+def test_frozen_parameters_and_norms_without_scale_can_be_compared():
+    frozen = Transition(6, 3)
+    frozen.norm.requires_grad_(False)
+    checks.assert_same_module(frozen, copy.deepcopy(frozen), (4, 6, 8, 8))
+    with pytest.raises(AssertionError, match="the gradient of norm.weight has none"):
+        checks.assert_same_module(frozen, Transition(6, 3), (4, 6, 8, 8))
+    plain = nn.Sequential(nn.BatchNorm2d(6, affine=False), nn.Conv2d(6, 3, 1))
+    checks.assert_same_module(plain, copy.deepcopy(plain), (4, 6, 8, 8))
+
+
+def test_a_module_for_one_size_of_picture_can_be_compared():
+    reader = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    checks.assert_same_module(reader, copy.deepcopy(reader), (4, 3, 2, 2))
+
+
+def test_the_callers_random_numbers_are_left_alone():
+    one, other = Transition(6, 3), Transition(6, 3)
+    before = torch.get_rng_state()
+    checks.assert_same_module(one, other, (4, 6, 8, 8))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_forgotten_return_is_named():
+    class NoReturn(Transition):
+        def forward(self, x):
+            super().forward(x)
+
+    with pytest.raises(AssertionError, match="is its `return` missing"):
+        checks.assert_same_module(NoReturn(6, 3), Transition(6, 3), (4, 6, 8, 8))
+
+
+def test_a_misspelt_forward_is_not_taken_for_no_attempt():
+    class Misspelt(nn.Module):
+        def foward(self, x):
+            return x
+
+    with pytest.raises(AssertionError, match="misspelt"), checks.exercise("1.1"):
+        Misspelt()(torch.zeros(1))
