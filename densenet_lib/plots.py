@@ -6,6 +6,7 @@ text. Lines differ in marker and dash as well as in colour, so that they can be 
 
 import base64
 import io
+import itertools
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -269,7 +270,7 @@ def channel_staircase(model, *, title=None):
 def network_diagram(model, input_size=(3, 32, 32)):
     """Draw a DenseNet as slabs as high as its maps are large and as wide as they are many.
 
-    Each strip inside a dense block is what one layer adds to what arrived.
+    Each strip inside a dense block is what one layer adds; arcs lead to it from all that it reads.
     """
     stages = [stage for stage in ledger(model, input_size).stages if stage.layers]
     largest = max(int(stage.size.split("x")[0]) for stage in stages)
@@ -278,7 +279,7 @@ def network_diagram(model, input_size=(3, 32, 32)):
     axis.axis("off")
     left = 0.0
     for stage in stages:
-        height = 0.12 + int(stage.size.split("x")[0]) / largest
+        height = int(stage.size.split("x")[0]) / largest
         scale = 1.5 / most
         width = stage.channels_out * scale
         is_block, is_transition = stage.connections > 0, "transition" in stage.stage
@@ -290,12 +291,17 @@ def network_diagram(model, input_size=(3, 32, 32)):
             layers = len(model.features.get_submodule(stage.stage))
             edges = np.linspace(stage.channels_in, stage.channels_out, layers + 1)[:-1]
             axis.vlines(left + edges * scale, -height / 2, height / 2, color="white", lw=1)
+            made = [stage.channels_in / 2, *(edges + (stage.channels_out - edges[-1]) / 2)]
+            for source, reader in itertools.combinations(left + np.array(made) * scale, 2):
+                ends, style = ((source, height / 2), (reader, height / 2)), "arc3,rad=-0.35"
+                arc = {"connectionstyle": style, "color": "#555555", "lw": 0.6, "alpha": 0.6}
+                axis.add_patch(FancyArrowPatch(*ends, arrowstyle="-", **arc))
         name = stage.stage.replace("dense", "dense\n").replace("transition", "tran-\nsition")
         axis.text(left + width / 2, -0.62, name, ha="center", va="top", fontsize=9)
         maps = f"{stage.channels_out}\n{stage.size}"
-        axis.text(left + width / 2, 0.6, maps, ha="center", va="bottom", fontsize=9)
+        axis.text(left + width / 2, 1.0, maps, ha="center", va="bottom", fontsize=9)
         left += width + 0.42
-    axis.set(xlim=(-0.3, left - 0.1), ylim=(-1.0, 1.0))
+    axis.set(xlim=(-0.3, left - 0.1), ylim=(-0.95, 1.25))
     return figure
 
 
