@@ -60,7 +60,7 @@ def image_grid(images, titles=None, *, columns=8, cell=0.95, interpolation="near
     Args:   images: (N, 3, H, W), uint8, or float in 0..1; (N, H, W) is drawn in grey.
             titles: N short texts.  cell: inches per picture.
     """
-    rows = -(-len(images) // columns)
+    rows = max(1, -(-len(images) // columns))
     extra = 0.26 * (1 + max(str(title).count("\n") for title in titles)) if titles else 0
     figure, axes = _axes(columns * cell, rows * (cell + extra), rows=rows, columns=columns)
     for i, axis in enumerate(axes):
@@ -118,7 +118,7 @@ def curves(series, xlabel, ylabel, *, title=None, width=7, height=3.6, mark=None
     for i, (name, (x, y)) in enumerate(series.items()):
         dash, marker = _DASHES[i % len(_DASHES)], _MARKERS[i % len(_MARKERS)]
         step = max(1, len(x) // 12)
-        axis.plot(x, y, dash, marker=marker, markevery=step, ms=5, color=PALETTE[i], label=name)
+        axis.plot(x, y, dash, marker=marker, markevery=step, ms=5, color=PALETTE[i % 7], label=name)
     _mark(axis, mark, 0.04)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if len(series) > 1:
@@ -166,7 +166,8 @@ def heatmap(values, xlabel, ylabel, *, title=None, width=5, height=4, text="{:.2
     figure, (axis,) = _axes(width, height)
     axis.grid(visible=False)
     axis.imshow(values, cmap="cividis", aspect="auto")
-    low, high = np.nanmin(values), np.nanmax(values)
+    known = values[~np.isnan(values)]
+    low, high = (known.min(), known.max()) if known.size else (0.0, 0.0)
     for (row, column), value in np.ndenumerate(values):
         if text and not np.isnan(value):
             ink = "white" if value <= (low + high) / 2 else "black"
@@ -312,7 +313,8 @@ def grouped_bars(series, ylabel, *, width=7, height=3.4, text="{:.0f}"):
     for i, (name, values) in enumerate(series.items()):
         where = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * thick
         heights = [values[group] for group in groups]
-        style = {"color": PALETTE[i], "hatch": _HATCHES[i], "ec": "white", "label": name}
+        look = {"color": PALETTE[i % 7], "hatch": _HATCHES[(i + i // 7) % 7]}
+        style = {**look, "ec": "white", "label": name}
         drawn = axis.bar(where, heights, thick, **style)
         axis.bar_label(drawn, labels=[text.format(height) for height in heights], fontsize=9)
     axis.set_xticks(range(len(groups)), groups)
@@ -331,7 +333,9 @@ def dots(results, xlabel, *, title=None, width=7, error=None):
     for row, values in enumerate(results.values()):
         values = np.asarray(values, dtype=float)
         axis.plot(values, np.full(len(values), row - 0.15), "o", color=SKY, mec=BLACK)
-        reach = values.std(ddof=1) / len(values) ** 0.5 if error is None else error
+        reach = error
+        if error is None:  # one run alone has no spread that could be known
+            reach = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
         axis.errorbar(values.mean(), row + 0.15, xerr=reach, fmt="D", color=BLUE, capsize=5)
     axis.set_yticks(range(len(results)), list(results))
     axis.set(xlabel=xlabel, title=title, ylim=(len(results) - 0.5, -0.5))

@@ -170,3 +170,15 @@ def test_feature_maps_without_negative_numbers_begin_at_zero():
     for maps in (torch.zeros(2, 4, 4), torch.rand(2, 4, 4) + 3):
         low, high = plots.feature_maps({"maps": maps}).axes[0].images[0].get_clim()
         assert low == 0 < high
+
+
+def test_many_series_single_runs_and_nothing_can_be_drawn():
+    many = {f"series {i}": ([1, 2], [i, i]) for i in range(9)}
+    plots.curves(many, "x", "y")
+    figure = plots.grouped_bars({name: {"a": 1, "b": 2} for name in many}, "y")
+    looks = [(b.get_facecolor(), b.get_hatch()) for b in figure.axes[0].patches]
+    assert len(set(looks)) == 9
+    plots.dots({"one run": [1.0], "two": [1.0, 2.0]}, "x")
+    plots.heatmap([[float("nan")] * 2] * 2, "x", "y")
+    plots.image_grid(torch.zeros(0, 3, 4, 4), [])
+    plt.close("all")

@@ -303,6 +303,12 @@ def test_student_copy(tmp_path, monkeypatch, capsys):
     write(path, EXERCISE.replace("        ### END", "        # END"))
     with pytest.raises(SystemExit, match="00_a.ipynb, cell step-2: a solution marker has no"):
         student.main()
+    write(path, "print(2)")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source = EXERCISE
+    nbformat.write(notebook, path)
+    with pytest.raises(SystemExit, match="cell title: a solution marker stands in a text cell"):
+        student.main()
 
 
 def test_site_keeps_alt_texts_and_links(tmp_path, monkeypatch):

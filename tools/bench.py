@@ -9,6 +9,7 @@ the highest.
 """
 
 import argparse
+import subprocess
 import sys
 import time
 from statistics import median
@@ -74,6 +75,39 @@ def warm(run):
     return 2 / (time.perf_counter() - began)
 
 
+TWICE = """
+import os, sys, time
+if sys.argv[1] == "spin":
+    os.environ["GOMP_SPINCOUNT"] = "300000"  # what threads do if nobody says otherwise
+from densenet_lib.densenet import DenseNet
+from densenet_lib.training import train
+import torch
+network = DenseNet(8, (4, 4), 16)
+batch = torch.randn(32, 3, 32, 32), torch.randint(10, (32,))
+list(train(network, [batch] * 5, epochs=1))
+steps, until = 0, time.time() + float(sys.argv[2])
+while time.time() < until:
+    list(train(network, [batch] * 5, epochs=1))
+    steps += 5
+print(steps / float(sys.argv[2]))
+"""
+
+
+def several(count, kind, seconds):
+    """Run so many small trainings at once, as notebooks do; return the steps per second of each."""
+    command = [sys.executable, "-c", TWICE, kind, str(seconds)]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    return [float(run.communicate()[0]) for run in runs]
+
+
+def measure_two_at_once(seconds=6):
+    """Compare one and two trainings at once, with threads that spin and with those that sleep."""
+    print(f"{'two at once, CPU':28}{'steps/s':>9}{'ratio':>8}  of each, against one alone")
+    for kind, name in (("sleep", "as the notebooks set it"), ("spin", "threads that spin")):
+        (alone,), pair = several(1, kind, seconds), several(2, kind, seconds)
+        print(f"  {name:26}{alone:9.1f}{min(pair) / alone:8.2f}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -101,6 +135,7 @@ def main():
         pair = {"torchvision's": torchvision.models.densenet121(), "ours": densenet121()}
         runs = {name: steps_of(network, device, few, 224) for name, network in pair.items()}
         measure(f"densenet121, batches of {few}", runs, chosen.turns, chosen.seconds)
+        measure_two_at_once()
     return 0
 
 

@@ -28,8 +28,9 @@ def student_copy(notebook):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             cell.source = SOLUTION.sub(YOUR_TURN, cell.source)
-            if re.search("### (BEGIN|END) SOLUTION", cell.source):
-                raise ValueError(f"cell {cell.id}: a solution marker has no partner, so add it")
+        if re.search("### (BEGIN|END) SOLUTION", cell.source):
+            where = "has no partner" if cell.cell_type == "code" else "stands in a text cell"
+            raise ValueError(f"cell {cell.id}: a solution marker {where}: it would show a solution")
     return notebook
 
 
