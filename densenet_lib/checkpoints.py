@@ -126,7 +126,7 @@ def normalise(images, checkpoint):
     return (images.float() / 255 - mean) / std
 
 
-def machine(device, **switches):
+def provenance(device, **switches):
     """Return what numbers may depend on besides the seed: versions, processor, switches."""
     cuda = torch.device(device).type == "cuda"
     return {

@@ -21,7 +21,7 @@ from densenet_lib.data import Batches, choose_device, home, load_images, split_v
 from densenet_lib.data.download import fetch_cifar
 from densenet_lib.data.folders import read_picture
 from densenet_lib.densenet import DenseNet, named_network
-from densenet_lib.runs import Run
+from densenet_lib.runs import Run, Speed
 
 
 def train(chosen):
@@ -45,9 +45,7 @@ def train(chosen):
             resume=chosen.resume,
             test=test,
             validation=validation,
-            amp=chosen.amp,
-            compile=chosen.compile,
-            channels_last=chosen.channels_last,
+            speed=Speed(chosen.amp, chosen.compile, chosen.channels_last),
             should_stop=lambda: bool(requests),
         )
         try:
@@ -56,7 +54,7 @@ def train(chosen):
             kept = f"; the last good checkpoint is {run.path}" if run.path.exists() else ""
             raise FloatingPointError(f"{error}{kept}") from None
     if run.stopped:
-        if run.writes:
+        if run.is_writer:
             print(f"Stopped and saved in {run.path}.", end=" ", file=sys.stderr)
             print("To go on, give the same command with --resume.", file=sys.stderr)
         return 128 + requests[0] if requests else 1
@@ -71,7 +69,7 @@ def _follow(run, images):
         print(f"to do    {run.epochs} epochs, {run.steps:,} steps", flush=True)
     bar, spoken = None, time.monotonic()
     for record in run:
-        if not run.writes:
+        if not run.is_writer:
             continue
         if bar is None:
             bar = tqdm(total=run.steps, initial=record.step, unit="step", disable=None, leave=False)
@@ -84,10 +82,10 @@ def _follow(run, images):
             spoken = time.monotonic()
     if bar is not None:
         bar.close()
-    if run.writes and run.result:
+    if run.is_writer and run.result:
         print(f"test     {_result(run.result)}, once, at the end")
-    if run.writes and not run.stopped:
-        print(f"{'was complete' if run.done else 'complete'}: {run.path}")
+    if run.is_writer and not run.stopped:
+        print(f"{'was complete' if run.was_complete else 'complete'}: {run.path}")
 
 
 def _line(record, run):

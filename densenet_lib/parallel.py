@@ -16,7 +16,7 @@ from torch import distributed
 
 
 @contextmanager
-def together(device):
+def process_group(device):
     """Join the processes that torchrun started, if it did: give (number, how many, device).
 
     Gloo connects processes on CPUs, NCCL on GPUs, each process with a GPU of its own.
@@ -51,7 +51,7 @@ def together(device):
         distributed.destroy_process_group()
 
 
-def shared(model, device):
+def data_parallel(model, device):
     """Wrap a model so that its gradients are averaged over the processes.
 
     The mean is over processes, not pictures: `Batches.weight` makes up for shares of unequal size.
@@ -62,7 +62,7 @@ def shared(model, device):
     return torch.nn.parallel.DistributedDataParallel(model, device_ids=devices)
 
 
-def agree(record, device, *wishes):
+def join_records(record, device, *wishes):
     """Join the records that the processes have of the same steps, and their wishes.
 
     Returns: the joint record (means weighted by images; count and images/s are sums), and of each
@@ -81,7 +81,7 @@ def agree(record, device, *wishes):
     return joint, *(wish > 0 for wish in wishes)
 
 
-def gathered(value):
+def gather(value):
     """Return the list of the processes' values."""
     if not distributed.is_initialized():
         return [value]

@@ -9,8 +9,9 @@ import errno
 import json
 import os
 import time
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,20 +20,30 @@ from filelock import FileLock, Timeout
 from densenet_lib.checkpoints import (
     build_network,
     load_checkpoint,
-    machine,
+    provenance,
     save_checkpoint,
     without_tensors,
     write_whole,
 )
-from densenet_lib.data import Batches
-from densenet_lib.parallel import agree, gathered, shared, together
+from densenet_lib.data import Batches, ImageSet
+from densenet_lib.parallel import data_parallel, gather, join_records, process_group
 from densenet_lib.training import Evaluation, Recipe, Record, evaluate, train
 
-EVERY = 10  # steps between two records, each a moment at which the run can stop
-PAUSE = 30  # seconds between two checkpoints within an epoch
+RECORD_EVERY = 10  # steps: the moments at which a run can stop
+SAVE_EVERY = 30  # seconds, within an epoch; a checkpoint ends each epoch anyway
 TEST_BATCH = 500  # images; changes nothing but speed and memory
 
 
+@dataclass(frozen=True)
+class Speed:
+    """Switches that save time and leave the mathematics as it is."""
+
+    amp: bool = False  # convolutions in bfloat16, which rounds more
+    compile: bool = False  # by torch.compile
+    channels_last: bool = False  # the three values of a pixel side by side
+
+
+@dataclass(eq=False, repr=False)
 class Run:
     """Train a network in a folder; iterate over it for a Record every few steps.
 
@@ -41,47 +52,41 @@ class Run:
             folder: where the run lives.  resume: go on with what is there, if anything is.
             test: an ImageSet to evaluate on once, when all is done; None for none.
             validation: an ImageSet to evaluate on after every epoch; None for none.
-            amp, compile, channels_last: speed, with the same mathematics (bfloat16 rounds more).
-            should_stop: a function that says whether to save and stop.
+            speed: switches.  should_stop: a function that says whether to save and stop.
     Raises: FileExistsError for a folder that holds a run (without resume) or where another process
             trains, ValueError for one with another run, or for what could not train to its end,
             OSError if it cannot be written, FloatingPointError if training diverges.
     """
 
-    def __init__(
-        self,
-        network,
-        images,
-        recipe,
-        folder,
-        *,
-        epochs=None,
-        seed=0,
-        device="cpu",
-        resume=False,
-        test=None,
-        validation=None,
-        amp=False,
-        compile=False,
-        channels_last=False,
-        should_stop=lambda: False,
-    ):
-        self.network, self.images, self.test, self.validation = network, images, test, validation
-        self.recipe, self.seed, self.device = recipe, seed, torch.device(device)
-        self.epochs = recipe.epochs if epochs is None else epochs
-        self.switches = {"amp": amp, "compile": compile, "channels_last": channels_last}
-        self.should_stop, self.stopped = should_stop, False
-        self.writes = int(os.environ.get("RANK", 0)) == 0
-        self.path = Path(folder) / "checkpoint.pt"
+    network: torch.nn.Module
+    images: ImageSet
+    recipe: Recipe
+    folder: Path
+    _: KW_ONLY
+    epochs: int | None = None
+    seed: int = 0
+    device: torch.device = "cpu"
+    resume: bool = False
+    test: ImageSet | None = None
+    validation: ImageSet | None = None
+    speed: Speed = Speed()
+    should_stop: Callable = lambda: False
+
+    def __post_init__(self):
+        self.device = torch.device(self.device)
+        self.epochs = self.recipe.epochs if self.epochs is None else self.epochs
+        self.path = Path(self.folder) / "checkpoint.pt"
+        self.is_writer = int(os.environ.get("RANK", 0)) == 0  # one process for all
+        self.steps = -(-len(self.images) // self.recipe.batch_size) * self.epochs
         self.log, self.result = [], None  # of whole epochs; on the test images
+        self.stopped = False
         self._since_epoch = []  # records since the epoch began
-        self._earlier = self._find_earlier(resume)
-        self.steps = -(-len(images) // recipe.batch_size) * self.epochs
-        self.done = self._earlier is not None and self._earlier["resume"] is None
+        self._earlier = self._find_earlier()
+        self.was_complete = self._earlier is not None and self._earlier["resume"] is None
         self._begun = False
-        if not self.done:
+        if not self.was_complete:
             self._try_last_batch()
-            if compile:
+            if self.speed.compile:
                 _require_compiler()
 
     def __iter__(self):
@@ -90,12 +95,12 @@ class Run:
                 f"The run in {self.path.parent} was begun and left: make a new Run with "
                 "resume=True, which goes on from its last checkpoint."
             )
-        if self.done and self.writes:
+        if self.was_complete and self.is_writer:
             self._write_json(self._earlier)  # the disk may have been full at its end
-        if self.done or self._begun:
+        if self.was_complete or self._begun:
             return
         self._begun = True
-        with together(self.device) as place, self._folder(writes=place[0] == 0):
+        with process_group(self.device) as place, self._hold_folder(place[0] == 0):
             yield from self._train(*place)
 
     def _complete(self):
@@ -103,7 +108,7 @@ class Run:
 
     def _train(self, number, processes, device):
         """Train as process `number` of so many; yield the joint records."""
-        memory = torch.channels_last if self.switches["channels_last"] else None
+        memory = torch.channels_last if self.speed.channels_last else None
         network = self.network.to(device, memory_format=memory)
         optimizer, after = self.recipe.optimizer(network), None
         batches = Batches(
@@ -118,12 +123,12 @@ class Run:
         )
         # After the weights, which are the caller's: dropout, which differs between processes.
         torch.manual_seed(self.seed + number)
-        self._machine = machine(device, processes=processes, **self.switches)
+        self._machine = provenance(device, processes=processes, **asdict(self.speed))
         if self._earlier:
             after = self._go_on(network, optimizer, number)
             batches.epoch = after.step // len(batches)
             self._machine |= _before(self._earlier["machine"], self._machine, after.step)
-        trained = shared(torch.compile(network) if self.switches["compile"] else network, device)
+        trained = data_parallel(torch.compile(network) if self.speed.compile else network, device)
         validation = self.validation and Batches(self.validation, TEST_BATCH, device=device)
         saved, seen = time.monotonic(), after.images if after else 0
         for record in train(
@@ -131,14 +136,14 @@ class Run:
             batches,
             epochs=self.epochs,
             recipe=self.recipe,
-            every=EVERY,
+            every=RECORD_EVERY,
             validation=validation,
             optimizer=optimizer,
             after=after,
-            amp=self.switches["amp"],
+            amp=self.speed.amp,
         ):
-            due = time.monotonic() - saved > PAUSE
-            record, stop, due = agree(record, device, self.should_stop(), due)
+            due = time.monotonic() - saved > SAVE_EVERY
+            record, stop, due = join_records(record, device, self.should_stop(), due)
             seen += record.count
             record = replace(record, images=seen)
             self._since_epoch.append(record)
@@ -170,19 +175,17 @@ class Run:
             "seed": self.seed,
         }
 
-    def _find_earlier(self, resume):
+    def _find_earlier(self):
         """Return the checkpoint to go on with, or None; refuse a folder of another run."""
         if not self.path.exists():
             return None
-        if not resume:
+        if not self.resume:
             raise FileExistsError(
                 f"{self.path.parent} already holds a run: add --resume to go on with it, or choose "
                 "another folder with --out."
             )
         earlier = load_checkpoint(self.path)
-        if (
-            earlier["recipe"].keys() < asdict(self.recipe).keys()
-        ):  # written before a field was added
+        if earlier["recipe"].keys() < asdict(self.recipe).keys():  # older than some field of it
             earlier["recipe"] = asdict(Recipe()) | earlier["recipe"]
         for key, mine in self._describe().items():
             if earlier[key] != mine:
@@ -206,10 +209,10 @@ class Run:
                 raise ValueError(f"{whole} leave a last batch of 1: {error}") from None
 
     @contextmanager
-    def _folder(self, writes):
+    def _hold_folder(self, is_writer):
         """Make the run's folder before hours are spent on what could not be kept, and hold it."""
-        self.writes, folder = writes, self.path.parent
-        if not writes:
+        self.is_writer, folder = is_writer, self.path.parent
+        if not is_writer:
             yield
             return
         try:
@@ -256,8 +259,8 @@ class Run:
         random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state()
-        random = gathered(random)
-        if not self.writes:
+        random = gather(random)
+        if not self.is_writer:
             return
         content = {
             **self._describe(),
@@ -295,7 +298,7 @@ class Run:
         mine = self.test.subset(torch.arange(number, len(self.test), processes))
         found = evaluate(network, Batches(mine, TEST_BATCH, device=device))
         if processes > 1:
-            shares = gathered((found.logits, found.labels))
+            shares = gather((found.logits, found.labels))
             found = Evaluation(*(torch.cat(parts) for parts in zip(*shares, strict=True)))
         return {
             "images": len(self.test),

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from densenet_lib.data import Batches, load_images
 from densenet_lib.densenet import DenseNet
-from densenet_lib.parallel import shared, together
+from densenet_lib.parallel import data_parallel, process_group
 
 
 def gradients(count, share, device, wrap=lambda model, device: model):
@@ -28,6 +28,6 @@ def gradients(count, share, device, wrap=lambda model, device: model):
 
 
 if __name__ == "__main__":
-    with together(torch.device("cpu")) as (number, processes, device):
-        pixels, found = gradients(int(sys.argv[2]), (number, processes), device, shared)
+    with process_group(torch.device("cpu")) as (number, processes, device):
+        pixels, found = gradients(int(sys.argv[2]), (number, processes), device, data_parallel)
         torch.save({"pixels": pixels, "gradients": found}, f"{sys.argv[1]}/{number}.pt")

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from densenet_lib.data import shapes
+from densenet_lib.data.images import SIZE
 
-SIDE = 32  # pixels
 LONG = "a class whose name is as long as a whole line of text is, or so"
 
 
@@ -40,14 +40,14 @@ def easy(folder):
     for part, count in (("train", 60), ("test", 30)):
         for i in range(10):
             colour = np.array([25 * i, 255 - 25 * i, 25 * (i * 7 % 10)])
-            noise = np.random.RandomState(i + count).randint(-9, 10, (count, SIDE, SIDE, 3))
+            noise = np.random.RandomState(i + count).randint(-9, 10, (count, SIZE, SIZE, 3))
             write(folder / part / f"colour {i}", np.clip(colour + noise, 0, 255))
 
 
 def noise(folder):
     """Four classes of pure noise: nothing can be learned."""
     for i in range(4):
-        pixels = np.random.RandomState(i).randint(0, 256, (60, SIDE, SIDE, 3))
+        pixels = np.random.RandomState(i).randint(0, 256, (60, SIZE, SIZE, 3))
         write(folder / f"noise{i}", pixels)
 
 

@@ -167,7 +167,7 @@ def home(tmp_path, tiny, monkeypatch):
     for dataset in (datasets.CIFAR10, datasets.CIFAR100):
         monkeypatch.setattr(dataset, "url", "http://127.0.0.1:1/upstream")
     monkeypatch.setattr(download, "MIRRORS", {"cifar10": (), "cifar100": ()})
-    monkeypatch.setattr(download, "PAUSE", 0)
+    monkeypatch.setattr(download, "RETRY_AFTER", 0)
     monkeypatch.delenv("DENSENET_CIFAR_URL", raising=False)
     monkeypatch.setenv("DENSENET_HOME", str(tmp_path / "home"))
     return tmp_path / "home"

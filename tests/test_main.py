@@ -236,8 +236,8 @@ def test_a_full_disk_loses_nothing_earlier(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_asked_to_stop_it_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch, number, code):
-    monkeypatch.setattr(runs, "EVERY", 1)
-    real = runs.agree
+    monkeypatch.setattr(runs, "RECORD_EVERY", 1)
+    real = runs.join_records
 
     def asked_at_step_three(record, *rest):
         if record.step == 2:
@@ -245,7 +245,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypa
             time.sleep(0.1)
         return real(record, *rest)
 
-    monkeypatch.setattr(runs, "agree", asked_at_step_three)
+    monkeypatch.setattr(runs, "join_records", asked_at_step_three)
     out = ["--epochs", "2", "--out", str(tmp_path)]
     before = signal.getsignal(number)
     assert main([*TRAIN, *out]) == code
@@ -254,7 +254,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypa
     assert f"Stopped and saved in {tmp_path / 'checkpoint.pt'}." in text and "--resume" in text
     state = load_checkpoint(tmp_path / "checkpoint.pt")["resume"]
     assert state["since_epoch"][-1]["step"] in (2, 3)
-    monkeypatch.setattr(runs, "agree", real)
+    monkeypatch.setattr(runs, "join_records", real)
     assert main([*TRAIN, *out, "--resume"]) == 0
     assert load_checkpoint(tmp_path / "checkpoint.pt")["resume"] is None
 

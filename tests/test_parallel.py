@@ -80,15 +80,15 @@ KILLER = """
 import os, signal, sys
 from pathlib import Path
 from densenet_lib import __main__, runs
-runs.EVERY, runs.PAUSE = 2, 0.0
-real = runs.agree
-def agree(record, device, stop, due):
+runs.RECORD_EVERY, runs.SAVE_EVERY = 2, 0.0
+real = runs.join_records
+def join_records(record, device, stop, due):
     mark = Path(sys.argv[1]) / "killed"
     if os.environ["RANK"] == "1" and record.step >= 8 and not mark.exists():
         mark.write_text(str(record.step))
         os.kill(os.getpid(), signal.SIGKILL)
     return real(record, device, stop, due)
-runs.agree = agree
+runs.join_records = join_records
 sys.exit(__main__.main(sys.argv[2:]))
 """
 
@@ -124,7 +124,7 @@ def test_records_join_by_their_images(monkeypatch):
 
     monkeypatch.setattr(parallel.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(parallel.distributed, "all_reduce", all_reduce)
-    joint, stop, due = parallel.agree(RECORD, torch.device("cpu"), False, False)
+    joint, stop, due = parallel.join_records(RECORD, torch.device("cpu"), False, False)
     assert (joint.count, joint.images_per_second, stop, due) == (12, 150.0, True, False)
     assert joint.loss == pytest.approx((8 * 2.0 + 4 * 4.0) / 12)
     assert joint.accuracy == pytest.approx((8 * 0.25 + 4) / 12)
@@ -132,8 +132,8 @@ def test_records_join_by_their_images(monkeypatch):
 
 def test_alone_nothing_changes():
     model = torch.nn.Linear(2, 2)
-    assert parallel.shared(model, torch.device("cpu")) is model
-    assert parallel.agree(RECORD, torch.device("cpu"), True, False) == (RECORD, True, False)
-    assert parallel.gathered(3) == [3]
-    with parallel.together(torch.device("cpu")) as place:
+    assert parallel.data_parallel(model, torch.device("cpu")) is model
+    assert parallel.join_records(RECORD, torch.device("cpu"), True, False) == (RECORD, True, False)
+    assert parallel.gather(3) == [3]
+    with parallel.process_group(torch.device("cpu")) as place:
         assert place == (0, 1, torch.device("cpu"))

@@ -15,7 +15,7 @@ from densenet_lib import runs
 from densenet_lib.checkpoints import load_checkpoint, save_checkpoint
 from densenet_lib.data import load_images, split_validation
 from densenet_lib.densenet import DenseNet
-from densenet_lib.runs import Run, whole_epoch
+from densenet_lib.runs import Run, Speed, whole_epoch
 from densenet_lib.training import Recipe, train
 
 RECIPE = Recipe(
@@ -67,7 +67,7 @@ def test_a_run_is_train_and_nothing_else(images, uninterrupted):
 
 @pytest.mark.parametrize("pieces", [1, 2, 4])
 def test_stopped_and_resumed_is_bit_identical(images, uninterrupted, tmp_path, pieces, monkeypatch):
-    monkeypatch.setattr(runs, "EVERY", 5)  # so that it stops within epochs too
+    monkeypatch.setattr(runs, "RECORD_EVERY", 5)  # so that it stops within epochs too
     for _ in range(20):
         asked = []
         run = run_in(
@@ -92,7 +92,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_runs as t
-t.runs.EVERY, t.runs.PAUSE = 1, 0.0
+t.runs.RECORD_EVERY, t.runs.SAVE_EVERY = 1, 0.0
 left = int(sys.argv[3])
 def die():
     global left
@@ -191,7 +191,7 @@ def test_a_complete_run_completes_its_json(images, tmp_path, monkeypatch):
 
 
 def test_other_switches_are_recorded_with_their_steps(images, tmp_path):
-    list(run_in(tmp_path, images, epochs=2, should_stop=lambda: True, amp=True))
+    list(run_in(tmp_path, images, epochs=2, should_stop=lambda: True, speed=Speed(amp=True)))
     list(run_in(tmp_path, images, epochs=2, resume=True))
     found = load_checkpoint(tmp_path / "checkpoint.pt")["machine"]
     assert found["amp"] is False
@@ -213,7 +213,7 @@ def test_no_compiler_is_told_before_work_is_lost(images, tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "compile", broken)
     with pytest.raises(ValueError, match="torch.compile does not work here .RuntimeError"):
-        run_in(tmp_path / "run", images, compile=True)
+        run_in(tmp_path / "run", images, speed=Speed(compile=True))
 
 
 def test_a_recipe_field_added_later_is_no_other_run(images, tmp_path):
@@ -265,8 +265,8 @@ def test_other_pictures_or_classes_are_not_resumed(images, uninterrupted):
 
 
 def test_divergence_keeps_the_last_good_checkpoint(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "PAUSE", 0.0)
-    monkeypatch.setattr(runs, "EVERY", 1)
+    monkeypatch.setattr(runs, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(runs, "RECORD_EVERY", 1)
     run = run_in(tmp_path, images)
     with pytest.raises(FloatingPointError, match=r"at step \d+, learning rate .*: try a tenth"):
         for record in run:
@@ -279,8 +279,8 @@ def test_divergence_keeps_the_last_good_checkpoint(images, tmp_path, monkeypatch
 
 def test_weights_that_broke_after_the_last_good_loss_are_not_kept(images, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "train", broken_after(4, runs.train))
-    monkeypatch.setattr(runs, "EVERY", 2)
-    monkeypatch.setattr(runs, "PAUSE", 0.0)
+    monkeypatch.setattr(runs, "RECORD_EVERY", 2)
+    monkeypatch.setattr(runs, "SAVE_EVERY", 0.0)
     with pytest.raises(
         FloatingPointError, match="a weight became infinite or not a number by step 4"
     ):

@@ -31,7 +31,7 @@ NO_START = ("Kernel died before replying", "Kernel didn't respond")  # worth a s
 signals: list[int] = []  # those received; the main loop looks here
 
 
-class Run:
+class Execution:
     """One notebook: its files, its papermill process, and what became of it."""
 
     def __init__(self, notebook, build, options):
@@ -211,7 +211,7 @@ def run(chosen):
     for name in ("profile", "data", "device", "seed"):  # what is not given, the notebook decides
         if (value := getattr(chosen, name)) is not None:
             options += ["-p", name.upper(), str(value)]
-    runs = [Run(path, chosen.build.resolve(), options) for path in chosen.found]
+    runs = [Execution(path, chosen.build.resolve(), options) for path in chosen.found]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jobs = min(chosen.jobs or max(min(cores, 2), cores // 2), len(runs))
     began = time.monotonic()

@@ -31,7 +31,7 @@ MIRRORS = {  # verified by others to be the upstream file, byte for byte
     "cifar100": (),
 }
 TIMEOUT = 30  # seconds without a byte
-PAUSE = 1  # second before a source that stopped is asked for the rest
+RETRY_AFTER = 1  # second: a source that stopped is then asked for the rest
 CHUNK = 1 << 16  # bytes
 
 
@@ -88,7 +88,7 @@ def _download(urls, archive, md5):
                 _receive(url, part, md5)
             except SourceError as error:
                 if _size(part) > before:
-                    time.sleep(PAUSE)
+                    time.sleep(RETRY_AFTER)
                     continue  # it sent some: let it go on from there
                 answers.append(f"{urlsplit(url).netloc or url}: {error}")
                 break
