@@ -65,6 +65,8 @@ def data_parallel(model, device):
 def join_records(record, device, *wishes):
     """Join the records that the processes have of the same steps, and their wishes.
 
+    Every process must call it equally often, or the others wait for ever: so at each record.
+
     Returns: the joint record (means weighted by images; count and images/s are sums), and of each
              wish, a bool, whether any process has it.
     """

@@ -179,7 +179,7 @@ def heatmap(values, xlabel, ylabel, *, title=None, width=5, height=4, text="{:.2
 
 
 def connection_matrix(block):
-    """Draw who reads whom in a dense block: a filled square where a layer's weights read a source.
+    """Draw who reads whom in a dense block: filled where a layer's first norm reads a source.
 
     Sources run along the columns (the block's input, then each layer), readers down the rows.
     """

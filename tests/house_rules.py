@@ -31,6 +31,12 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)[^)]*\)")
 CODE_SPAN = re.compile(r"`[^`]*`")
 FILE = re.compile(r"`([\w./-]+\.(?:py|ipynb|md|toml|yml|cfg))`")
 
+STILTED = re.compile(r"(?i)\b(whoever|whomever|shall|which share|lots of|hitherto|thereby)\b")
+TIME = re.compile(
+    r"\*\*Time:\*\* (\d+) minutes to read, (\d+) seconds to run on two CPU cores, "
+    r"(\d+) minutes in class"
+)
+
 
 def code(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -123,6 +129,27 @@ def alt_texts(notebook):
             yield f"{cell.id}: an <img> without alt text"
 
 
+def figures_stored(notebook):
+    """A cell that shows a figure has stored one: else there is nothing to see, or to compare."""
+    for cell in code(notebook):
+        shows = re.search(r"^plots\.show\(", cell.source, re.MULTILINE)
+        if shows and not any(set(IMAGES) & set(out.get("data", {})) for out in cell.outputs):
+            yield f"{cell.id}: shows a figure and has stored none: make refresh"
+
+
+def plain_words(notebook):
+    """The prose is English as one would say it aloud."""
+    for cell in prose(notebook):
+        if found := STILTED.search(cell.source):
+            yield f"{cell.id}: {found[0]!r} is a word that nobody says aloud"
+
+
+def time_said(notebook):
+    """The box at the top says how long it takes to read, to run and in class."""
+    if not TIME.search("\n".join(cell.source for cell in prose(notebook)[:2])):
+        yield "the box at the top does not say the time as the other notebooks do"
+
+
 def references_exist(notebook):
     """Relative links, and file names in backticks, lead to files of this repository."""
     for cell in prose(notebook):
@@ -171,6 +198,9 @@ RULES = (
     no_error_stored,
     no_absolute_path,
     alt_texts,
+    figures_stored,
+    plain_words,
+    time_said,
     references_exist,
     readable_ids,
 )

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from house_rules import TIME
 
 from densenet_lib import data, lesson
 from tools import run_all
@@ -138,6 +139,20 @@ def test_the_readme_lists_the_library_with_its_sizes():
     assert listed.keys() == sizes.keys()
     far = {name: sizes[name] for name in sizes if abs(sizes[name] - listed[name]) > 15}
     assert not far, f"README.md gives other sizes than these: {far}"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "notebooks").glob("[01]*.ipynb")), ids=lambda p: p.stem
+)
+def test_readme_map_and_notebook_say_the_same_minutes(path):
+    start, here = (path.parent / name for name in ("00_start_here.ipynb", path.name))
+    read, run, teach = TIME.search(here.read_text("utf-8")).groups()
+    assert re.search(
+        rf"\({path.name}\)[^|]*\|[^|]*\| {read} min \| {run} s \| {teach} min",
+        start.read_text("utf-8").replace("| 00 · Start here |", "| (00_start_here.ipynb) |"),
+    )
+    row = rf"\(notebooks/{path.name}\)[^|]*\|[^|]*\| {read} min \| {run} s \|"
+    assert re.search(row, (ROOT / "README.md").read_text("utf-8"))
 
 
 def test_the_readme_is_short_and_its_links_lead_somewhere():

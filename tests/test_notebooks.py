@@ -40,6 +40,9 @@ def test_notebook_file(path, rule):
     expect_none(rule(path.read_bytes().decode()))
 
 
+TIME = "**Time:** 9 minutes to read, 9 seconds to run on two CPU cores, 9 minutes in class\n"
+
+
 def good():
     """Return a notebook that keeps all the rules."""
     tags = {"tags": ["parameters"]}
@@ -47,9 +50,11 @@ def good():
     attempt = "def two():\n    ### BEGIN SOLUTION\n    return 2\n    ### END SOLUTION"
     return new_notebook(
         cells=[
-            new_markdown_cell("# 02 · Title\n[next](../README.md#a), `densenet.py`", id="title"),
+            new_markdown_cell(
+                f"# 02 · Title\n{TIME}[next](../README.md#a), `densenet.py`", id="title"
+            ),
             new_code_cell(PARAMETERS, id="parameters", metadata=tags, execution_count=1),
-            new_code_cell("draw()", id="draw", execution_count=2, outputs=[figure]),
+            new_code_cell("plots.show(figure)", id="draw", execution_count=2, outputs=[figure]),
             new_markdown_cell("Some prose: `layers[0](x)`, and below 1/2 and a/tmp/.", id="prose"),
             new_code_cell(attempt, id="exercise-1", execution_count=3),
         ]
@@ -108,6 +113,10 @@ BREACHES = [
     ("alt_texts", put(2, outputs=image("image/svg+xml", **{"image/png": {"alt": "a line"}}))),
     ("alt_texts", put(3, source="![](../.github/densenet.png)")),
     ("alt_texts", put(3, source='<img src="x.png">')),
+    ("figures_stored", put(2, outputs=[])),
+    ("figures_stored", put(2, outputs=[new_output("display_data", {"text/plain": "<Figure>"})])),
+    ("plain_words", put(3, source="Whoever reads this shall know.")),
+    ("time_said", put(0, source=TIME.replace("9 seconds", "half a minute"))),
     ("references_exist", put(3, source="[next](03_no_such_notebook.ipynb)")),
     ("references_exist", put(3, source="![a plot](attachment:plot.png)")),
     ("references_exist", put(3, source="See `densenet_lib/nothing.py`.")),

@@ -19,14 +19,20 @@ NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 SETTINGS = {"PROFILE": "quick", "DATA": "shapes", "DEVICE": "cpu", "SEED": "0"}  # of the outputs
 STORED = {f"DENSENET_{name}": value for name, value in SETTINGS.items()}
+SOLUTION = "### BEGIN SOLUTION"
 
 
 def normalise(text):
-    """Return a notebook's text without what changes by chance: timing, versions, stream cuts."""
+    """Return a notebook's text in normal form.
+
+    It lacks what changes by chance, timing, versions, cuts in streams; and solutions are folded.
+    """
     notebook = nbformat.reads(text, as_version=4)
     notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
     for cell in notebook.cells:
         cell.metadata = {k: v for k, v in cell.metadata.items() if k in ("slideshow", "tags") and v}
+        if cell.cell_type == "code" and SOLUTION in cell.source:  # JupyterLab shows three dots
+            cell.metadata["jupyter"] = {"source_hidden": True}
         pieces, whole = cell.get("outputs", []), []
         for piece in pieces:
             if whole and piece.output_type == "stream" and whole[-1].get("name") == piece.name:

@@ -6,11 +6,23 @@ from pathlib import Path
 
 import nbformat
 from nbconvert import HTMLExporter
+from nbconvert.filters import Highlight2HTML
 from traitlets.config import Config
 
 BUILD = Path(__file__).resolve().parents[1] / "build"
 FOLDS = "<style>summary { display: list-item; cursor: pointer }</style></head>"  # with a triangle
 LINK = re.compile(r'(href="[^":#]*)\.ipynb\b')  # to a neighbour, not to another site
+
+
+class FoldedSolutions(Highlight2HTML):
+    """Highlight the code of a cell; fold it where it holds a solution."""
+
+    def __call__(self, source, *rest, **more):
+        """Return HTML."""
+        html = super().__call__(source, *rest, **more)
+        if "### BEGIN SOLUTION" not in source:
+            return html
+        return f"<details><summary>Solution</summary>{html}</details>"
 
 
 def main():
@@ -21,7 +33,9 @@ def main():
     site = BUILD / "site"
     site.mkdir(exist_ok=True)
     whole_streams = Config(CoalesceStreamsPreprocessor={"enabled": True})
-    exporter = HTMLExporter(whole_streams, template_name="classic")  # "lab" drops alt texts
+    folded = {"highlight_code": FoldedSolutions()}
+    exporter = HTMLExporter(whole_streams, template_name="classic", filters=folded)
+    # The template "lab" drops alternative texts.
     for path in paths:
         page, _ = exporter.from_notebook_node(nbformat.read(path, as_version=4))
         page = LINK.sub(r"\1.html", page).replace("</head>", FOLDS, 1)

@@ -28,6 +28,7 @@ def student_copy(notebook):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             cell.source = SOLUTION.sub(YOUR_TURN, cell.source)
+            cell.metadata.pop("jupyter", None)  # nothing is left to fold
         if re.search("### (BEGIN|END) SOLUTION", cell.source):
             where = "has no partner" if cell.cell_type == "code" else "stands in a text cell"
             raise ValueError(f"cell {cell.id}: a solution marker {where}: it would show a solution")
