@@ -1,10 +1,11 @@
 """Count what a network is made of: parameters, multiply-accumulates, connections, bytes.
 
-Everything is measured on the module that you hand in, on PyTorch's "meta" device: shapes are worked
-out, nothing is computed, so even the largest network takes a moment. Used from notebook 02 on.
+Everything but `saved_for_backward` is measured on PyTorch's "meta" device: shapes are worked out,
+nothing is computed, so even the largest network takes a moment. Used from notebook 02 on.
 """
 
 import copy
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
@@ -37,6 +38,38 @@ def activation_bytes(module, input_size=(3, 32, 32)):
     float32; weights and the batch norms' few statistics are left out.
     """
     return sum(visit.saved_bytes for visit in _trace(_on_meta(module), input_size).values())
+
+
+def saved_for_backward(network, images):
+    """Return the bytes that training keeps for the backward pass of a whole batch.
+
+    Measured on a real pass of a copy: each storage that autograd keeps is counted once, the
+    network's own (parameters, running statistics) are not. Any network will do, `efficient` or not.
+
+    Args:   images: (N, 3, H, W), on the network's device.
+    """
+    sizes, network = [], copy.deepcopy(network).train()
+    with torch.random.fork_rng(), _saved(network, lambda tensor, size: sizes.append(size)):
+        output = network(images)  # held, so that no storage's address is used twice
+    del output
+    return sum(sizes)
+
+
+@contextmanager
+def _saved(module, keep):
+    """Call `keep(tensor, bytes)` for each storage that autograd keeps and the module does not."""
+    own = [*module.parameters(), *module.buffers()]
+    seen = {values.untyped_storage()._cdata for values in own}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage._cdata not in seen:
+            seen.add(storage._cdata)
+            keep(tensor, storage.nbytes())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield
 
 
 @dataclass(frozen=True)
@@ -161,7 +194,6 @@ def _trace(module, input_size):
     """Run one training forward pass on the meta device; return a _Visit for every module."""
     images = 2  # batch norm wants more than one value a channel
     visits = {part: _Visit() for part in module.modules()}
-    seen = {weight.untyped_storage()._cdata for weight in module.parameters()}
     current = module
 
     def enter(part, inputs):
@@ -175,18 +207,15 @@ def _trace(module, input_size):
         if isinstance(part, LAYERS):
             visit.macs += output[0].numel() * part.weight[0].numel()
 
-    def keep(tensor):  # for the backward pass of the module that was entered last
-        storage = tensor.untyped_storage()  # one dimension: a norm's statistics
-        if tensor.dim() > 1 and storage._cdata not in seen:
-            seen.add(storage._cdata)
-            visits[current].saved_bytes += storage.nbytes() // images
-        return tensor
+    def keep(tensor, size):  # for the backward pass of the module that was entered last
+        if tensor.dim() > 1:  # one dimension: a norm's statistics
+            visits[current].saved_bytes += size // images
 
     hooks = [part.register_forward_pre_hook(enter) for part in module.modules()]
     hooks += [part.register_forward_hook(leave) for part in module.modules()]
     pixels = torch.zeros(images, *input_size, device="meta")
     counter = FlopCounterMode(display=False)  # sees every product, also outside of modules
-    with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with counter, _saved(module, keep):
         output = module(pixels)  # held, so that no storage's address is used twice
     for hook in hooks:
         hook.remove()

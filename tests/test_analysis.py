@@ -62,6 +62,22 @@ def test_activation_bytes_are_what_a_real_pass_keeps():
     del output
 
 
+def test_saved_bytes_by_formula():
+    layer, images = DenseLayer(5, 3, bn_size=2), torch.randn(4, 5, 7, 6)
+    maps = 5 + 5 + 6 + 6  # into norm1, out of relu1, into norm2, out of relu2
+    statistics = 2 * (5 + 6)  # each norm's mean and inverse deviation
+    found = analysis.saved_for_backward(layer, images)
+    assert found == 4 * (4 * 7 * 6 * maps + statistics)
+    assert layer.norm1.num_batches_tracked == 0  # a copy was run
+
+
+def test_saved_bytes_agree_with_the_count_on_the_meta_device():
+    model, images = DenseNet(4, (2, 2), 8), torch.randn(4, 3, 16, 16)
+    norms = sum(m.num_features for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    maps = 4 * analysis.activation_bytes(model, (3, 16, 16))
+    assert analysis.saved_for_backward(model, images) == maps + 4 * 2 * norms
+
+
 def test_ledger_of_the_origin():
     table = analysis.ledger(DenseNet())
     assert [row.stage for row in table.stages] == [

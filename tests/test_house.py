@@ -36,6 +36,7 @@ SIBLINGS = {  # module: those of the library that it may import
     "data.sources": {"data", "data.cifar", "data.folders", "data.images"},
     "data.download": {"data", "data.cifar"},
     "checkpoints": {"densenet"},
+    "efficient": {"densenet"},
     "parallel": set(),
     "runs": {"checkpoints", "data", "parallel", "training"},
     "analysis": {"densenet"},
