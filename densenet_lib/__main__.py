@@ -82,6 +82,7 @@ def _add_train(kinds):
     _add_device(where)
     where.add_argument("--compile", action="store_true", help="torch.compile: minutes, then faster")
     where.add_argument("--channels-last", action="store_true", help="another order in memory")
+    where.add_argument("--efficient", action="store_true", help="linear memory, the same numbers")
     command.set_defaults(command="train")
 
 

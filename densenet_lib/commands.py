@@ -45,7 +45,7 @@ def train(chosen):
             resume=chosen.resume,
             test=test,
             validation=validation,
-            speed=Speed(chosen.amp, chosen.compile, chosen.channels_last),
+            speed=Speed(chosen.amp, chosen.compile, chosen.channels_last, chosen.efficient),
             should_stop=lambda: bool(requests),
         )
         try:

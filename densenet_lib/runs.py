@@ -26,6 +26,7 @@ from densenet_lib.checkpoints import (
     write_whole,
 )
 from densenet_lib.data import Batches, ImageSet
+from densenet_lib.efficient import make_efficient
 from densenet_lib.parallel import data_parallel, gather, join_records, process_group
 from densenet_lib.training import Evaluation, Recipe, Record, evaluate, train
 
@@ -36,11 +37,12 @@ TEST_BATCH = 500  # images; changes nothing but speed and memory
 
 @dataclass(frozen=True)
 class Speed:
-    """Switches that save time and leave the mathematics as it is."""
+    """Switches that save time or memory and leave the mathematics as it is."""
 
     amp: bool = False  # convolutions in bfloat16, which rounds more
     compile: bool = False  # by torch.compile
     channels_last: bool = False  # the three values of a pixel side by side
+    efficient: bool = False  # each feature map kept once for the backward pass
 
 
 @dataclass(eq=False, repr=False)
@@ -110,6 +112,8 @@ class Run:
         """Train as process `number` of so many; yield the joint records."""
         memory = torch.channels_last if self.speed.channels_last else None
         network = self.network.to(device, memory_format=memory)
+        if self.speed.efficient:
+            make_efficient(network)
         optimizer, after = self.recipe.optimizer(network), None
         batches = Batches(
             self.images,

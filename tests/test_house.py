@@ -1,7 +1,9 @@
 """The house itself: one list of dependencies, imports that run one way, one set of names."""
 
 import ast
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from densenet_lib import data, lesson
 from tools import run_all
 
 ROOT = Path(__file__).resolve().parents[1]
+PYPROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
 LIBRARY = sorted((ROOT / "densenet_lib").rglob("*.py"))
 
 
@@ -38,7 +41,7 @@ SIBLINGS = {  # module: those of the library that it may import
     "checkpoints": {"densenet"},
     "efficient": {"densenet"},
     "parallel": set(),
-    "runs": {"checkpoints", "data", "parallel", "training"},
+    "runs": {"checkpoints", "data", "efficient", "parallel", "training"},
     "analysis": {"densenet"},
     "plots": {"densenet", "analysis"},
     "lesson": set(map(name_of, LIBRARY)) - {"__main__", "commands"},  # these three are on top
@@ -91,10 +94,12 @@ def test_the_heart_imports_torch_alone():
 
 
 def pip_dependencies(text):
-    """Return {name: bound} from the text of pyproject.toml."""
-    block = re.search(r"^dependencies = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE)[1]
-    found = dict(re.findall(r'"([\w-]+)([^"]*)"', block))
-    return {**found, "python": re.search(r'requires-python = "(.*)"', text)[1]}
+    """Return {name: bound} from the text of pyproject.toml, its extras included."""
+    blocks = re.findall(r"^(?:dependencies|notebooks) = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE)
+    found = [dict(re.findall(r'"([\w-]+)([^"]*)"', block)) for block in blocks]
+    library, extras = found
+    assert not library.keys() & extras.keys()
+    return {**library, **extras, "python": re.search(r'requires-python = "(.*)"', text)[1]}
 
 
 def conda_dependencies(text):
@@ -105,7 +110,7 @@ def conda_dependencies(text):
 
 
 def test_conda_and_pip_install_the_same():
-    pip = pip_dependencies((ROOT / "pyproject.toml").read_text("utf-8"))
+    pip = pip_dependencies(PYPROJECT)
     conda = conda_dependencies((ROOT / "environment.yml").read_text("utf-8"))
     assert len(pip) > 5 and pip == conda
 
@@ -114,10 +119,52 @@ def test_conda_and_pip_install_the_same():
     ("old", "new"), [("torch>=2.6", "torch>=2.7"), ('    "ruff', '    "einops>=0.8",\n    "ruff')]
 )
 def test_a_difference_between_conda_and_pip_is_noticed(old, new):
-    text = (ROOT / "pyproject.toml").read_text("utf-8")
-    assert old in text
+    assert old in PYPROJECT
     conda = conda_dependencies((ROOT / "environment.yml").read_text("utf-8"))
-    assert pip_dependencies(text.replace(old, new)) != conda
+    assert pip_dependencies(PYPROJECT.replace(old, new)) != conda
+
+
+WITHOUT_NOTEBOOKS = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in sys.argv[1].split(","):
+            raise ModuleNotFoundError(f"{name} is blocked")
+sys.meta_path.insert(0, Blocker())
+from importlib import import_module
+for name in sys.argv[2].split(","):
+    import_module(f"densenet_lib.{name}")
+from densenet_lib.__main__ import main
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+def test_the_library_trains_where_no_notebook_package_is(tmp_path):
+    extras = re.search(r"^notebooks = \[(.*?)^\]", PYPROJECT, re.DOTALL | re.MULTILINE)[1]
+    blocked = {"IPython", "ipykernel", "nbformat", *re.findall(r'"([\w-]+)', extras)}
+    assert {"matplotlib", "jupyterlab", "papermill", "nbval", "ruff"} <= blocked
+
+    def run(modules, *arguments):
+        command = [sys.executable, "-c", WITHOUT_NOTEBOOKS, ",".join(blocked), ",".join(modules)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            [*command, *arguments], env=environment, capture_output=True, text=True
+        )
+
+    modules = {name_of(path) for path in LIBRARY} - {"__init__", "__main__", "plots"}
+    train = ["train", "--net", '{"growth_rate": 2, "block_config": [1]}', "--data", "shapes"]
+    train += ["--limit", "40", "--epochs", "1", "--device", "cpu", "--out", str(tmp_path)]
+    done = run(modules, *train)
+    assert done.returncode == 0, done.stderr
+    assert "matplotlib is blocked" in run(["plots"], "--help").stderr  # the blocker blocks
+
+
+def test_what_the_library_imports_is_what_pip_installs():
+    block = re.search(r"^dependencies = \[(.*?)^\]", PYPROJECT, re.DOTALL | re.MULTILINE)[1]
+    installed = {{"pillow": "PIL"}.get(n, n) for n in re.findall(r'"([\w-]+)', block)}
+    paths = [path for path in LIBRARY if name_of(path) != "plots"]
+    used = set().union(*(imported(path.read_text("utf-8"))[1] for path in paths))
+    assert used - sys.stdlib_module_names == installed
 
 
 def test_the_runner_knows_the_names_of_the_library():

@@ -66,6 +66,12 @@ def test_validation_leaves_the_test_images_alone(tmp_path, capsys):
     assert found["test"] is None and found["data"]["images"] == 80
 
 
+def test_an_efficient_run_is_evaluated_like_any_other(tmp_path, capsys):
+    assert main([*TRAIN, "--efficient", "--epochs", "1", "--out", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "run.json").read_text())["machine"]["efficient"] is True
+    assert main(["evaluate", str(tmp_path / "checkpoint.pt"), "--data", "shapes"]) == 0
+
+
 def test_evaluate_agrees_with_the_end_of_training(trained, tmp_path, capsys):
     answers = tmp_path / "answers.pt"
     assert main(["evaluate", str(trained), "--data", "shapes", "--answers", str(answers)]) == 0

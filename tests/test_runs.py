@@ -15,6 +15,7 @@ from densenet_lib import runs
 from densenet_lib.checkpoints import load_checkpoint, save_checkpoint
 from densenet_lib.data import load_images, split_validation
 from densenet_lib.densenet import DenseNet
+from densenet_lib.efficient import EfficientBlock
 from densenet_lib.runs import Run, Speed, whole_epoch
 from densenet_lib.training import Recipe, train
 
@@ -196,6 +197,24 @@ def test_other_switches_are_recorded_with_their_steps(images, tmp_path):
     found = load_checkpoint(tmp_path / "checkpoint.pt")["machine"]
     assert found["amp"] is False
     assert [(m["amp"], m["until_step"]) for m in found["before"]] == [(True, 10)]
+
+
+def test_an_efficient_run_is_the_plain_one_says_so_and_goes_on_either_way(images, tmp_path):
+    for name, first, then in [("a", True, True), ("b", False, False), ("c", True, False)]:
+        run = run_in(
+            tmp_path / name, images, should_stop=lambda: True, speed=Speed(efficient=first)
+        )
+        list(run)
+        assert isinstance(run.network.features.denseblock1, EfficientBlock) is first
+        list(run_in(tmp_path / name, images, resume=True, speed=Speed(efficient=then)))
+    found = [load_checkpoint(tmp_path / name / "checkpoint.pt") for name in "abc"]
+    assert [checkpoint["machine"]["efficient"] for checkpoint in found] == [True, False, False]
+    assert found[2]["machine"]["before"][0]["efficient"] is True
+    assert json.loads((tmp_path / "a" / "run.json").read_text())["machine"]["efficient"] is True
+    for checkpoint in found:
+        assert checkpoint["state_dict"].keys() == network().state_dict().keys()
+        for key, value in checkpoint["state_dict"].items():
+            torch.testing.assert_close(value, found[1]["state_dict"][key], rtol=0.05, atol=0.01)
 
 
 def test_a_last_batch_of_one_is_refused_before_work_is_lost(images, tmp_path):

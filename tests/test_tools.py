@@ -341,7 +341,10 @@ def test_setup_marks_only_a_complete_environment(tmp_path, monkeypatch, capsys):
     code = 0
     setup.main(str(tmp_path))
     assert (tmp_path / ".complete").exists()
-    assert calls[-2][:3] == [sys.executable, "-m", "venv"] and calls[-1][-2:] == ["-e", "."]
+    assert calls[-2][:3] == [sys.executable, "-m", "venv"] and calls[-1][-2:] == [
+        "-e",
+        ".[notebooks]",
+    ]
 
 
 def test_an_old_python_is_told_so(monkeypatch):

@@ -25,7 +25,7 @@ def main(folder=".venv"):
     sys.stdout.flush()
     for command in (
         [sys.executable, "-m", "venv", folder],
-        [python, "-m", "pip", "install", "--disable-pip-version-check", "-e", "."],
+        [python, "-m", "pip", "install", "--disable-pip-version-check", "-e", ".[notebooks]"],
     ):
         if subprocess.call(command):
             sys.exit("The set-up failed, see above. Mend it and repeat: what is there is kept.")
