@@ -12,8 +12,8 @@ memory that grows with the square of the depth. Here a block keeps each map once
 
         scale = weight / sqrt(v + eps)        shift = bias - m * scale
 
-    which is so cheap that it is computed again in the backward pass instead of kept. Convolutions
-    are not computed again.
+    which is so cheap that it is computed again in the backward pass instead of kept. No
+    convolution is computed again.
 3.  Their gradient, once. Of each reader we only need the sums of its gradient g over the pixels,
 
         d_shift = sum(g)        d_scale = sum(g * x)        d = d_scale - m * d_shift
@@ -25,6 +25,9 @@ memory that grows with the square of the depth. Here a block keeps each map once
 
     and applied when all readers are done: each of the map's M values gets d_m / M from its mean
     and 2 (x - m) d_v / M from its variance.
+
+On a CPU a step works on a few pictures at a time, so that what one operation writes is still in the
+processor's cache when the next one reads it.
 
 Prior art: Pleiss et al. 2017 (arXiv 1707.06990), one buffer and recomputation for each reader; Jung
 et al. 2019 (arXiv 1807.01702), statistics apart from normalisation. Built live in notebooks/13.
@@ -41,6 +44,7 @@ from torchvision.models import densenet as theirs
 from densenet_lib import densenet as ours
 
 PIXELS = (0, 2, 3)  # of (N, C, H, W): all dimensions but the channels
+CACHE = 2**21  # bytes of maps that stay near a processor while it works on them
 
 
 def make_efficient(network):
@@ -48,8 +52,8 @@ def make_efficient(network):
 
     It works in place, on our networks and on torchvision's. Parameters, their names and the
     function stay as they are, and so does everything in evaluation mode and under `no_grad`. While
-    it trains, the modules inside a block are not called, so hooks on them do not fire, and a
-    gradient cannot be differentiated once more.
+    it trains, the modules inside a block are not called, so hooks on them do not fire; a gradient
+    cannot be differentiated once more, nor taken by `torch.func.grad`.
 
     Raises: TypeError for a network without dense blocks, or with norms of another kind in them.
     """
@@ -74,6 +78,39 @@ def make_plain(network):
 
 
 @dataclass(frozen=True)
+class Maps:
+    """Feature maps and their statistics, or the gradients of all three."""
+
+    values: torch.Tensor  # (N, C, H, W)
+    mean: torch.Tensor  # (C,)
+    var: torch.Tensor  # (C,), of the batch: divided by the count
+
+    def __getitem__(self, channels):
+        return Maps(self.values[:, channels], self.mean[channels], self.var[channels])
+
+    @property
+    def count(self):
+        """Return how many values a map has in the whole batch."""
+        return self.values.numel() // self.values.shape[1]
+
+    def measure(self):
+        """Write mean and variance: two passes, as exact as PyTorch's and on a CPU faster."""
+        self.mean.copy_(self.values.mean(PIXELS, dtype=self.mean.dtype))
+        self.var.zero_()
+        for few in _groups(self.values):
+            self.var.add_((self.values[few] - _wide(self.mean)).square_().sum(PIXELS))
+        self.var.div_(self.count)
+
+    def finish(self, grad):
+        """Add to the gradient of the values what comes through mean and variance; return it."""
+        slope = 2 * grad.var / self.count
+        shift = grad.mean / self.count - slope * self.mean
+        for few in _groups(self.values):
+            grad.values[few].add_(_wide(shift)).addcmul_(self.values[few], _wide(slope))
+        return grad.values
+
+
+@dataclass(frozen=True)
 class Step:
     """A norm, a ReLU and a convolution; a dense layer is one or two of them."""
 
@@ -91,207 +128,182 @@ class Step:
         """Whether the norm reads with the batch's statistics; a frozen one has its own."""
         return self.norm.training or self.norm.running_mean is None
 
-    def statistics(self, mean, var, count):
-        """Return what to read with, (C,) and (C,), and let the running statistics follow."""
+    def observe(self, maps):
+        """Let the running statistics follow; return the maps with the statistics to read with."""
         norm = self.norm
         if not self.follows_batch:
-            return norm.running_mean, norm.running_var
+            return Maps(maps.values, norm.running_mean, norm.running_var)
         if norm.running_mean is not None:
             norm.num_batches_tracked.add_(1)
             share = norm.momentum
             if share is None:  # the mean over all batches so far
                 share = 1 / norm.num_batches_tracked.item()
-            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share)
-            unbiased = var * (count / (count - 1))
+            unbiased = maps.var * (maps.count / (maps.count - 1))
+            norm.running_mean.lerp_(maps.mean.to(norm.running_mean.dtype), share)
             norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), share)
-        return mean, var
+        return maps
 
-    def read(self, maps, mean, var, weight, bias, out):
-        """Return relu(norm(maps)), written over `out`."""
-        scale = weight * (var + self.norm.eps).rsqrt()
-        return torch.mul(maps, _wide(scale), out=out).add_(_wide(bias - mean * scale)).relu_()
+    def forward(self, maps, made, fast, weight, bias, kernel):
+        """Write what the step makes of the maps over `made`; return dropout's mask, or None.
 
-    def read_back(self, grad, read, maps, mean, var, weight):
-        """Go back through ReLU and norm, but for the sums over pixels that all readers share.
-
-        Args:   grad: of `read`; it loses here what the ReLU had cut.  read: is written over.
-        Returns: scale, and the gradients of weight, bias, mean and variance, (C,) each.
+        Args:   fast: the precision to convolve in.
         """
-        torch.ops.aten.threshold_backward.grad_input(grad, read, 0, grad_input=grad)
-        inverse = (var + self.norm.eps).rsqrt()
-        scale = weight * inverse
-        d_shift = grad.sum(PIXELS)
-        d_scale = torch.mul(grad, maps, out=read).sum(PIXELS)
-        d = d_scale - mean * d_shift
-        return scale, d * inverse, d_shift, -scale * d_shift, -scale * inverse**2 * d / 2
-
-    def read_back_alone(self, grad, read, maps, mean, var, weight):
-        """Go back through ReLU and norm; return the gradients of maps, weight and bias."""
-        torch.ops.aten.threshold_backward.grad_input(grad, read, 0, grad_input=grad)
-        batch, inverse = self.follows_batch, (var + self.norm.eps).rsqrt()
-        maps, weight = maps.to(grad.dtype), weight.to(grad.dtype)
-        return torch.ops.aten.native_batch_norm_backward(
-            grad, maps, weight, mean, var, mean, inverse, batch, self.norm.eps, (True, True, True)
-        )
-
-    def convolve(self, maps, weight):
-        """Return what the convolution makes of what was read, and dropout's factors or None."""
-        maps = F.avg_pool2d(maps, 2) if self.pool else maps  # before a 1x1: a quarter of its work
-        made = F.conv2d(maps, weight, None, 1, self.conv.padding)
+        scale = weight * (maps.var + self.norm.eps).rsqrt()
+        shift, kernel = bias - maps.mean * scale, kernel.to(fast)
+        for few in _groups(maps.values):
+            read = self.pooled(_read(maps.values[few], scale, shift).to(fast))
+            made[few] = F.conv2d(read, kernel, None, 1, self.conv.padding)
         if not self.drop_rate:
-            return made, None
-        factors = F.dropout(torch.ones_like(made), self.drop_rate)  # drawn as the plain layer does
-        return made.mul_(factors), factors
+            return None
+        mask = F.dropout(torch.ones_like(made), self.drop_rate) > 0  # drawn as the plain layer does
+        made.mul_(mask).div_(1 - self.drop_rate)
+        return mask
 
-    def convolve_back(self, grad, read, weight, wanted):
-        """Return the gradients of what was read and, if wanted, of the convolution's weight."""
-        maps = F.avg_pool2d(read, 2) if self.pool else read
-        strides, mask = ((1, 1), self.conv.padding, (1, 1)), (True, wanted, False)
-        back, d_weight, _ = torch.ops.aten.convolution_backward(
-            grad.to(maps.dtype), maps, weight, None, *strides, False, (0, 0), 1, mask
+    def backward(self, arriving, mask, maps, grad, fast, weight, bias, kernel):
+        """Add to `grad` what arrives from this reader; return the gradients of its weights.
+
+        Args:   arriving: the gradient of what `forward` wrote.  mask: what it returned.
+        """
+        inverse = (maps.var + self.norm.eps).rsqrt()
+        scale = weight * inverse
+        shift = bias - maps.mean * scale
+        d_scale, d_shift, d_kernel = map(torch.zeros_like, (scale, scale, kernel))
+        for few in _groups(maps.values):
+            read, g = _read(maps.values[few], scale, shift), arriving[few]
+            if mask is not None:
+                g = g * mask[few] / (1 - self.drop_rate)
+            g, d = self.convolve_back(g.to(fast), read.to(fast), kernel.to(fast))
+            g, d_kernel = g.to(read.dtype), d_kernel.add_(d)
+            torch.ops.aten.threshold_backward.grad_input(g, read, 0, grad_input=g)  # the ReLU
+            d_shift += g.sum(PIXELS)
+            d_scale += torch.mul(g, maps.values[few], out=read).sum(PIXELS)
+            grad.values[few].addcmul_(g, _wide(scale))
+        d = d_scale - maps.mean * d_shift
+        if self.follows_batch:
+            grad.mean.sub_(scale * d_shift)
+            grad.var.sub_(scale * inverse**2 * d / 2)
+        return d * inverse, d_shift, d_kernel
+
+    def pooled(self, maps):
+        """Pool in front of a 1x1 convolution, not behind it: the same, at a quarter of the work."""
+        return F.avg_pool2d(maps, 2) if self.pool else maps
+
+    def convolve_back(self, grad, read, kernel):
+        """Return the gradients of what was read and of the convolution's kernel."""
+        settings = (1, 1), self.conv.padding, (1, 1), False, (0, 0), 1, (True, True, False)
+        grad, d_kernel, _ = torch.ops.aten.convolution_backward(
+            grad, self.pooled(read), kernel, None, *settings
         )
         if self.pool:
-            sizes = (2, 2), (2, 2), (0, 0)
-            back = torch.ops.aten.avg_pool2d_backward(back, read, *sizes, False, True, None)
-        return back, d_weight
+            settings = (2, 2), (2, 2), (0, 0), False, True, None
+            grad = torch.ops.aten.avg_pool2d_backward(grad, read, *settings)
+        return grad, d_kernel
 
 
-class Layout:
-    """How maps lie in memory, and in which precision to compute, as `x` and autocast say."""
+class _Function(torch.autograd.Function):
+    """What block and transition share: in which order and precision maps are kept."""
 
-    def __init__(self, x):
-        self.N, _, self.H, self.W = x.shape
-        self.device, self.given = x.device, x.dtype
+    @staticmethod
+    def prepare(ctx, x):
+        """Note the precision of convolutions, as autocast says, and of all else."""
+        kind = x.device.type
+        ctx.fast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        ctx.exact = torch.promote_types(x.dtype, torch.float32)
+
+    @staticmethod
+    def room(ctx, x, *shape, dtype):
+        """Return Maps to be written, of this shape (C, H, W), in memory ordered as `x` is."""
         last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-        self.order = torch.channels_last if last else torch.contiguous_format
-        autocast = torch.is_autocast_enabled(x.device.type)
-        self.fast = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype  # convolutions
-        self.exact = torch.promote_types(x.dtype, torch.float32)  # norms and sums
-
-    def maps(self, channels, dtype, memory=None):
-        """Return room for maps (N, channels, H, W), at the beginning of `memory` if it is given."""
-        N, H, W = self.N, self.H, self.W
-        size = N * channels * H * W
-        memory = torch.empty(size, dtype=dtype, device=self.device) if memory is None else memory
-        if self.order is torch.channels_last:
-            return memory[:size].view(N, H, W, channels).permute(0, 3, 1, 2)
-        return memory[:size].view(N, channels, H, W)
-
-    def scratch(self, channels):
-        """Return memory that all layers write their readings to, in turn.
-
-        To ask the system for that much memory each time takes longer than to fill it.
-        """
-        size = self.N * channels * self.H * self.W
-        return torch.empty(size, dtype=self.exact, device=self.device)
+        order = torch.channels_last if last else torch.contiguous_format
+        options = {"dtype": dtype, "device": x.device, "memory_format": order}
+        statistics = torch.empty((2, shape[0]), dtype=ctx.exact, device=x.device)
+        return Maps(torch.empty((len(x), *shape), **options), *statistics)
 
 
-class _Block(torch.autograd.Function):
+class _Block(_Function):
     """The layers of a dense block, lists of Steps, over one buffer: (N, C + L * k, H, W)."""
 
     @staticmethod
     def forward(ctx, layers, x, *weights):
-        layout, C, k = Layout(x), x.shape[1], layers[0][-1].conv.out_channels
-        channels, count = C + k * len(layers), x.numel() // C
-        scratch = layout.scratch(_widest(layers))
-        buffer = layout.maps(channels, torch.promote_types(x.dtype, layout.fast))
-        mean, var = torch.empty(2, channels, dtype=layout.exact, device=x.device)
-        buffer[:, :C], (mean[:C], var[:C]) = x, _statistics(x, layout)
-        queue, kept = list(weights), []
+        _Function.prepare(ctx, x)
+        C, *size = x.shape[1:]
+        k, kept, queue = layers[0][-1].conv.out_channels, [], list(weights)
+        dtype = torch.promote_types(x.dtype, ctx.fast)
+        block = _Function.room(ctx, x, C + k * len(layers), *size, dtype=dtype)
+        block.values[:, :C] = x
+        block[:C].measure()
         for layer in layers:
-            maps, m, v = buffer[:, :C], mean[:C], var[:C]
+            maps, new = block[:C], block[C : C + k]
             for step in layer:
-                weight, bias, kernel = queue[:3]
-                del queue[:3]
-                m, v = step.statistics(m, v, count)
-                out = layout.maps(maps.shape[1], layout.exact, scratch)
-                read = step.read(maps, m, v, weight, bias, out)
-                made, factors = step.convolve(read.to(layout.fast), kernel.to(layout.fast))
-                kept += [maps, m, v, factors]
-                maps, (m, v) = made, _statistics(made, layout)
-            buffer[:, C : C + k], mean[C : C + k], var[C : C + k] = maps, m, v
+                made = new
+                if step is not layer[-1]:
+                    between = step.conv.out_channels
+                    made = _Function.room(ctx, x, between, *size, dtype=ctx.fast)
+                values = None if step is layer[0] else maps.values  # what is not in the buffer
+                maps = step.observe(maps)
+                mask = step.forward(maps, made.values, ctx.fast, *queue[:3])
+                made.measure()
+                kept += [values, maps.mean, maps.var, mask]
+                maps, queue = made, queue[3:]
             C += k
-        ctx.layers, ctx.layout = layers, layout
-        ctx.save_for_backward(buffer, mean, *weights, *kept)
-        return buffer
+        ctx.layers = layers
+        ctx.save_for_backward(block.values, block.mean, *weights, *kept)
+        return block.values
 
     @staticmethod
     @once_differentiable
     def backward(ctx, arriving):
-        layers, layout = ctx.layers, ctx.layout
-        buffer, mean, *saved = ctx.saved_tensors
-        wanted, grads = list(ctx.needs_input_grad[2:]), []
-        weights, kept = saved[: len(wanted)], saved[len(wanted) :]
-        grad = layout.maps(buffer.shape[1], layout.exact).copy_(arriving)
-        d_mean, d_var = torch.zeros_like(mean), torch.zeros_like(mean)
-        scratch = layout.scratch(_widest(layers))
-
-        def finish(maps):  # all readers of these maps are done: what comes through their statistics
-            sums = mean[maps], d_mean[maps], d_var[maps]
-            return _through_statistics(grad[:, maps], buffer[:, maps], *sums)
-
-        end = buffer.shape[1]
-        for layer in reversed(layers):
-            C = end - layer[-1].conv.out_channels
-            g = finish(slice(C, end)).to(layout.fast, memory_format=layout.order, copy=True)
+        values, mean, *saved = ctx.saved_tensors
+        count = 3 * sum(map(len, ctx.layers))
+        weights, kept, grads = saved[:count], saved[count:], []
+        block = Maps(values, mean, mean)  # its variance is needed no more
+        grad = _zeros_like(block, ctx.exact)
+        grad.values.copy_(arriving)
+        end = values.shape[1]
+        for layer in reversed(ctx.layers):
+            begin = end - layer[-1].conv.out_channels
+            g = block[begin:end].finish(grad[begin:end])  # all its readers are done
             for step in reversed(layer):
-                weight, bias, kernel = weights[-3:]
-                maps, m, v, factors = kept[-4:]
-                del weights[-3:], kept[-4:]
-                out = layout.maps(maps.shape[1], layout.exact, scratch)
-                read = step.read(maps, m, v, weight, bias, out)
-                g = g if factors is None else g * factors
-                g, d_kernel = step.convolve_back(
-                    g, read.to(layout.fast), kernel.to(layout.fast), wanted[len(weights) + 2]
-                )
-                g = g.to(layout.exact)
-                if step is layer[0]:  # it read the buffer, as others did: add up, finish later
-                    scale, d_weight, d_bias, d_m, d_v = step.read_back(g, read, maps, m, v, weight)
-                    grad[:, :C].addcmul_(g, _wide(scale))
-                    if step.follows_batch:
-                        d_mean[:C] += d_m
-                        d_var[:C] += d_v
-                else:  # it was the only reader of its maps: as PyTorch does it
-                    g, d_weight, d_bias = step.read_back_alone(g, read, maps, m, v, weight)
-                grads[:0] = d_weight, d_bias, d_kernel
-            end = C
-        finish(slice(0, end))
-        grads = [d if want else None for d, want in zip(grads, wanted, strict=True)]
-        return None, grad[:, :end], *grads
+                *kept, between, m, v, mask = kept
+                *weights, weight, bias, kernel = weights
+                if between is None:
+                    maps, to = Maps(values[:, :begin], m, v), grad[:begin]
+                else:
+                    maps = Maps(between, m, v)
+                    to = _zeros_like(maps, ctx.exact)
+                grads[:0] = step.backward(g, mask, maps, to, ctx.fast, weight, bias, kernel)
+                if between is not None:  # it had this one reader
+                    g = maps.finish(to)
+            end = begin
+        block[:end].finish(grad[:end])
+        return None, grad.values[:, :end].clone(), *grads
 
 
-class _Transition(torch.autograd.Function):
+class _Transition(_Function):
     """The one Step of a transition: (N, C, H, W) -> (N, out_channels, H // 2, W // 2)."""
 
     @staticmethod
-    def forward(ctx, layers, x, weight, bias, kernel):
-        ((step,),), layout = layers, Layout(x)
-        mean, var = step.statistics(*_statistics(x, layout), x.numel() // x.shape[1])
-        out = layout.maps(x.shape[1], layout.exact)
-        read = step.read(x, mean, var, weight, bias, out)
-        made, _ = step.convolve(read.to(layout.fast), kernel.to(layout.fast))
-        ctx.step, ctx.layout = step, layout
-        ctx.save_for_backward(x, mean, var, weight, bias, kernel)
+    def forward(ctx, layers, x, *weights):
+        _Function.prepare(ctx, x)
+        ((step,),), (_, C, H, W) = layers, x.shape
+        maps = Maps(x, *torch.empty((2, C), dtype=ctx.exact, device=x.device))
+        maps.measure()
+        maps = step.observe(maps)
+        size = step.conv.out_channels, H // 2, W // 2
+        made = _Function.room(ctx, x, *size, dtype=ctx.fast).values
+        step.forward(maps, made, ctx.fast, *weights)
+        ctx.step = step
+        ctx.save_for_backward(x, maps.mean, maps.var, *weights)
         return made
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
-        step, layout = ctx.step, ctx.layout
-        x, mean, var, weight, bias, kernel = ctx.saved_tensors
-        out = layout.maps(x.shape[1], layout.exact)
-        read = step.read(x, mean, var, weight, bias, out)
-        wanted = ctx.needs_input_grad[2:]
-        g, d_kernel = step.convolve_back(
-            grad, read.to(layout.fast), kernel.to(layout.fast), wanted[2]
-        )
-        g = g.to(layout.exact)
-        scale, d_weight, d_bias, d_m, d_v = step.read_back(g, read, x, mean, var, weight)
-        g.mul_(_wide(scale))
-        if step.follows_batch:
-            _through_statistics(g, x, mean, d_m, d_v)
-        grads = zip((d_weight, d_bias, d_kernel), wanted, strict=True)
-        return None, g, *(d if want else None for d, want in grads)
+    def backward(ctx, arriving):
+        *maps, weight, bias, kernel = ctx.saved_tensors
+        maps = Maps(*maps)
+        grad = _zeros_like(maps, ctx.exact)
+        grads = ctx.step.backward(arriving, None, maps, grad, ctx.fast, weight, bias, kernel)
+        return None, maps.finish(grad), *grads
 
 
 class _Efficient:
@@ -361,21 +373,17 @@ def _wide(values):
     return values.view(-1, 1, 1)
 
 
-def _widest(layers):
-    return max(step.norm.num_features for layer in layers for step in layer)
+def _zeros_like(maps, dtype):
+    return Maps(torch.zeros_like(maps.values, dtype=dtype), *maps.mean.new_zeros(2, len(maps.mean)))
 
 
-def _statistics(maps, layout):
-    """Return mean and variance of each channel, (C,) and (C,).
-
-    Two passes, as exact as PyTorch's own and faster on a CPU than its `var_mean`.
-    """
-    mean = maps.mean(PIXELS, dtype=layout.exact)
-    return mean, (maps - _wide(mean)).square_().mean(PIXELS)
+def _read(maps, scale, shift):
+    """Return relu(norm(maps)), as new memory."""
+    return torch.mul(maps, _wide(scale)).add_(_wide(shift)).relu_()
 
 
-def _through_statistics(grad, maps, mean, d_mean, d_var):
-    """Add to `grad`, in place, what reaches the maps through their mean and variance; return it."""
-    count = maps.numel() // maps.shape[1]
-    slope = 2 * d_var / count
-    return grad.add_(_wide(d_mean / count - slope * mean)).addcmul_(maps, _wide(slope))
+def _groups(maps):
+    """Cut the batch into equal groups of pictures whose maps fit into CACHE; on a GPU, into one."""
+    groups = -(-maps.nbytes // CACHE) if maps.device.type == "cpu" else 1
+    few = -(-len(maps) // groups)
+    return [slice(i, i + few) for i in range(0, len(maps), few)]

@@ -14,7 +14,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from densenet_lib import analysis, checks
+from densenet_lib import analysis, checks, efficient
 from densenet_lib.densenet import DenseBlock, DenseNet, Transition, densenet_cifar
 from densenet_lib.efficient import EfficientBlock, make_efficient, make_plain
 
@@ -113,6 +113,15 @@ def test_training_is_the_same(network, size, prepare):
     efficient.load_state_dict(plain.state_dict())
     plain.eval(), efficient.eval()
     assert torch.equal(efficient(images), plain(images))
+
+
+@pytest.mark.parametrize("cache", [1, 3 * 12 * 16 * 16 * 8])  # one picture at a time; three of five
+def test_few_pictures_at_a_time_are_the_whole_batch(monkeypatch, cache):
+    monkeypatch.setattr(efficient, "CACHE", cache)
+    for rate in (0, 0.2):
+        plain, ours = pair(DenseNet(4, (2, 2), 8, drop_rate=rate))
+        images = torch.randn(5, 3, 16, 16, dtype=torch.float64)
+        assert_close(train(ours, images), train(plain, images))
 
 
 def test_the_comparison_can_fail():
