@@ -10,6 +10,7 @@ SEED :=
 JOBS :=
 ONLY :=
 MINUTES :=
+QUICK :=
 
 ifeq ($(VENV),)
   PY := $(PYTHON)
@@ -62,8 +63,8 @@ reference-runs: $(READY) ## train what recorded/ shows, or go on with it (DATA=c
 	$(PY) tools/reference_runs.py $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \
 	  $(if $(JOBS),--jobs $(JOBS)) $(if $(ONLY),--only $(ONLY)) $(if $(MINUTES),--minutes $(MINUTES))
 
-bench: $(READY) ## how fast this machine trains, in ratios, side by side (DEVICE=cuda)
-	$(PY) tools/bench.py $(if $(DEVICE),--device $(DEVICE))
+bench: $(READY) ## how fast this machine trains, in ratios, side by side (DEVICE=cuda, QUICK=1)
+	$(PY) tools/bench.py $(if $(DEVICE),--device $(DEVICE)) $(if $(QUICK),--quick)
 
 clean: ## delete what was built (build/ and caches; .venv and data stay)
 	rm -rf build .pytest_cache .ruff_cache

@@ -449,15 +449,34 @@ def test_reference_runs_train_resume_and_collect(capsys, monkeypatch, tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "recorded").iterdir()}
 
 
-def test_the_benchmark_compares_ways_that_take_turns(capsys, monkeypatch):
-    options = ["--net", "bc-10-4", "--batch", "4", "--turns", "2", "--seconds", "0.05", "--small"]
-    monkeypatch.setattr(sys, "argv", ["bench.py", *options])
+def test_the_benchmark_compares_ways_that_take_turns(capsys, tmp_path, monkeypatch):
+    ways = [bench.Way(code, "bc-10-4", 4, code) for code in ("ours", "efficient", "torchvision")]
+    monkeypatch.setattr(bench, "groups_of", lambda chosen: [("tiny", ways), ("large", None)])
+    options = ["--only", "tiny", "--turns", "2", "--seconds", "0.05", "--out"]
+    monkeypatch.setattr(sys, "argv", ["bench.py", *options, str(tmp_path / "new" / "a.json")])
     assert bench.main() == 0
-    said = capsys.readouterr().out.splitlines()
-    names = ["float32", "channels last", "bfloat16", "both"]
-    assert [line[2:28].strip() for line in said[2:]] == names
-    assert said[2].split()[2] == "1.00"  # the plain way against itself
-    assert all(float(line[28:37]) > 0 and float(line[37:45]) > 0 for line in said[2:])
+    said = capsys.readouterr().out
+    found = json.loads((tmp_path / "new" / "a.json").read_text())
+    rows = {row["name"]: row for row in found["training"]}
+    assert list(rows) == ["ours", "efficient", "torchvision"] and all(name in said for name in rows)
+    assert rows["ours"]["time"] == rows["ours"]["bytes"] == 1  # the plain way against itself
+    assert rows["efficient"]["bytes"] < 0.9 and rows["torchvision"]["bytes"] > 0.9
+    assert all(row["images_per_second"] > 0 and row["peak_MiB"] is None for row in rows.values())
+
+
+def test_the_benchmark_times_nothing_that_is_not_equal(monkeypatch):
+    ways = [bench.Way(code, "bc-10-4", 4, code) for code in ("ours", "efficient", "torchvision")]
+    bench.assert_equal([*ways, bench.Way("", "bc-10-4", 4, "torchvision's efficient")])
+    bench.assert_equal([bench.Way(code, "origin", 4, code) for code in ("ours", "the origin's")])
+    monkeypatch.setattr(bench, "make_efficient", lambda n: setattr(n.features.norm5, "eps", 1))
+    with pytest.raises(AssertionError, match="bc-10-4: efficient differs by .*: nothing is timed"):
+        bench.assert_equal(ways)
+
+
+def test_the_benchmark_feeds_the_same_numbers_both_ways(monkeypatch, capsys):
+    some = bench.load_images("shapes", limit=64)
+    monkeypatch.setattr(bench, "load_images", lambda source, limit: some)
+    assert bench.feeding(1)["ratio"] > 1
 
 
 RECORDED = sorted(reference_runs.RECORDED.glob("*.json"))
