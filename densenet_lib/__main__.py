@@ -61,7 +61,8 @@ def _add_train(kinds):
         "--net",
         required=True,
         help="origin, bc-DEPTH-GROWTH (bc-100-12), DEPTH-GROWTH (40-12), or the arguments of "
-        'DenseNet as JSON: \'{"growth_rate": 8, "block_config": [1, 3, 6]}\'',
+        'DenseNet as JSON: \'{"growth_rate": 8, "block_config": [1, 3, 6]}\'; or of ResidualNet: '
+        '\'{"kind": "residual", "block_config": [3, 3, 3], "widths": [16, 32, 64]}\'',
     )
     _add_source(what)
     what.add_argument(

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 import torchvision
 
-from densenet_lib.densenet import DenseNet
+from densenet_lib.residual import make_network
 
 FORMAT = 1  # raised by one whenever an older reader would misread
 KEYS = {
     "format": "FORMAT, when it was written",
-    "network": "the arguments of DenseNet",
+    "network": "the arguments of DenseNet or ResidualNet",
     "state_dict": "its weights and running statistics",
     "classes": "the names of the classes, in the order of the logits",
     "mean": "per channel, to normalise with",
@@ -109,7 +109,7 @@ def build_network(checkpoint):
     Raises: ValueError if weights and network are not of one kind.
     """
     try:
-        network = DenseNet(**checkpoint["network"])
+        network = make_network(**checkpoint["network"])
         network.load_state_dict(checkpoint["state_dict"])
     except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()

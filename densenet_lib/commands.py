@@ -21,6 +21,7 @@ from densenet_lib.data import Batches, choose_device, home, load_images, split_v
 from densenet_lib.data.download import fetch_cifar
 from densenet_lib.data.folders import read_picture
 from densenet_lib.densenet import DenseNet, named_network
+from densenet_lib.residual import ResidualNet
 from densenet_lib.runs import Run, Speed
 
 
@@ -190,7 +191,8 @@ def _stop_requests():
 def _network(text, num_classes):
     if not text.lstrip().startswith("{"):
         return named_network(text, num_classes)
-    return _from_json(DenseNet, text, "--net", num_classes=num_classes)
+    make = ResidualNet if '"kind"' in text else DenseNet
+    return _from_json(make, text, "--net", num_classes=num_classes)
 
 
 def _recipe(text):

@@ -49,7 +49,7 @@ class Speed:
 class Run:
     """Train a network in a folder; iterate over it for a Record every few steps.
 
-    Args:   network: a DenseNet, drawn from `seed`.  images: the ImageSet to train on.
+    Args:   network: from make_network, drawn with `seed`.  images: the ImageSet to train on.
             recipe: a Recipe.  epochs: None takes the recipe's.
             folder: where the run lives.  resume: go on with what is there, if anything is.
             test: an ImageSet to evaluate on once, when all is done; None for none.

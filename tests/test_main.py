@@ -284,3 +284,13 @@ def test_help_is_worth_reading_and_quick():
     for word in ("examples:", "--resume", "torchrun", "checkpoint.pt", "--validation", "default"):
         assert word in done.stdout
     assert " torch\n" not in done.stderr  # which alone takes seconds
+
+
+def test_a_residual_network_trains_and_is_tested(tmp_path, capsys):
+    net = '{"kind": "residual", "block_config": [1, 1], "widths": [4, 8]}'
+    asked = ["--net", net, "--data", "shapes", "--limit", "100", "--epochs", "1"]
+    assert main(["train", *asked, "--validation", "50", "--out", str(tmp_path)]) == 0
+    assert main(["evaluate", str(tmp_path / "checkpoint.pt"), "--data", "shapes"]) == 0
+    assert "shapes test: accuracy" in capsys.readouterr().out
+    assert main(["train", *asked, "--net", net[:-1] + ', "growth_rate": 4}', "--out", "x"]) == 2
+    assert "it may have block_config, widths, kind" in capsys.readouterr().err
