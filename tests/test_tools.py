@@ -217,6 +217,21 @@ def test_braces_in_a_path_are_no_template(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("options", "variable", "seconds"),
+    [
+        ("", "", 900),
+        ("--profile full", "", 7200),
+        ("", "full", 7200),
+        ("--profile quick", "full", 900),
+        ("--profile full --timeout 8", "", 8),
+    ],
+)
+def test_a_cell_may_take_longer_in_earnest(options, variable, seconds, monkeypatch):
+    monkeypatch.setenv("DENSENET_PROFILE", variable)
+    assert run_all.parse(options.split()).timeout == seconds
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         ("--only 99", "no notebook 99 in"),

@@ -22,6 +22,7 @@ KERNEL = "python3"
 PROFILES = ("quick", "full")  # these three as in densenet_lib, which takes seconds to import
 SOURCES = ("auto", "cifar10", "cifar100", "shapes")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+TIMEOUTS = {"quick": 900, "full": 7200}  # seconds: two busy cores need them
 GRACE = 15  # seconds that an interrupted papermill has to end its kernel
 WATCHED = """import os, runpy, sys, threading
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
@@ -185,7 +186,8 @@ def parse(arguments):
     parser.add_argument("--device", choices=DEVICES, help="where the networks run")
     parser.add_argument("--seed", type=int, help="of every random number, 0 or more")
     parser.add_argument("--jobs", type=int, help="notebooks at once (half the cores, or 2)")
-    parser.add_argument("--timeout", type=int, default=900, help="seconds a cell may take (900)")
+    limits = ", ".join(f"{seconds} {name}" for name, seconds in TIMEOUTS.items())
+    parser.add_argument("--timeout", type=int, help=f"seconds a cell may take ({limits})")
     parser.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="their folder")
     parser.add_argument("--build", type=Path, default=ROOT / "build", help="where results go")
     chosen = parser.parse_args(arguments)
@@ -194,6 +196,9 @@ def parse(arguments):
         if not folder.is_dir():
             parser.error(f"no folder {folder}: --data takes {', '.join(SOURCES)} or a folder")
         chosen.data = str(folder)
+    if chosen.timeout is None:
+        profile = chosen.profile or os.environ.get("DENSENET_PROFILE")
+        chosen.timeout = TIMEOUTS.get(profile, TIMEOUTS["quick"])
     if chosen.timeout < 1 or (chosen.jobs or 1) < 1 or (chosen.seed or 0) < 0:
         parser.error("--jobs and --timeout take 1 or more, --seed takes 0 or more")
     found = sorted(chosen.notebooks.resolve().glob("[0-9]*.ipynb"))
