@@ -494,7 +494,9 @@ def test_the_benchmark_feeds_the_same_numbers_both_ways(monkeypatch, capsys):
     assert bench.feeding(1)["ratio"] > 1
 
 
-RECORDED = sorted(reference_runs.RECORDED.glob("*.json"))
+RECORDED = sorted(
+    set(reference_runs.RECORDED.glob("*.json")) - {reference_runs.RECORDED / "bench.json"}
+)
 
 
 def test_every_run_for_a_cpu_is_recorded():
@@ -510,6 +512,22 @@ def test_the_readmes_accuracies_are_the_recorded_ones():
     best = recorded("best-240k")
     assert f"{100 * best['test']['accuracy']:.2f} % after {best['epochs']} passes" in readme
     assert f"in {best['log'][-1]['seconds'] / 60:.0f} minutes" in readme
+
+
+def test_the_readmes_speeds_are_the_recorded_ones():
+    readme, found = (ROOT / "README.md").read_text("utf-8"), recorded("bench")
+    assert found["about"]["date"] in readme
+    rows = {(row["network"], row["name"]): row for row in found["training"]}
+    for network in ("bc-100-12", "origin", "densenet121"):
+        cells = []
+        for way in ("torchvision's efficient", "efficient"):
+            for order in ("channels first", "channels last"):
+                row = rows.get((network, f"{way}, {order}"))
+                cells.append(f"{row['bytes']:.2f}, {row['time']:.2f}" if row else "")
+        both = [" / ".join([cells[i], cells[i + 1].partition(", ")[2]]).strip(" /") for i in (0, 2)]
+        assert f"| {' | '.join(both)} |" in readme
+    for way, words in (("ours", "plain"), ("efficient", "efficient")):
+        assert f"{found['largest_batch'][way]['batch']} pictures {words}" in readme
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)

@@ -234,11 +234,12 @@ def largest_batches(limit=2 * GIGABYTE):
     for code in ("ours", "torchvision's efficient", "efficient"):
         few, many = 16, 48
         less, more = resident(code, few), resident(code, many)
-        each = (more - less) / (many - few)
-        batch = int((limit - less) / each) + few  # bytes grow in proportion to the batch
-        tried = resident(code, batch) / GIGABYTE
-        found[code] = {"batch": batch, "MB_an_image": each / 10**6, "peak_GB": tried}
-        text = f"{batch:6} images, {each / 10**6:.1f} MB each; tried: {tried:.2f} GB"
+        each = (more - less) / (many - few)  # bytes grow in proportion to the batch, nearly
+        batch = int((limit - less) / each) + few
+        while (tried := resident(code, batch)) > limit:
+            batch = int(0.96 * batch)
+        found[code] = {"batch": batch, "MB_an_image": each / 10**6, "peak_GB": tried / GIGABYTE}
+        text = f"{batch:6} images, {each / 10**6:.1f} MB each; tried: {tried / GIGABYTE:.2f} GB"
         print(f"  {code:26}{text}", flush=True)
     return found
 

@@ -1,0 +1,102 @@
+"""Exercises of notebook 13: right answers written in other ways, and mistakes people make."""
+
+ANSWERS = {
+    "13.1": {
+        "right": [
+            "maps = L * C + k * L * (L - 1) / 2\n"
+            "return [8.0 * pixels * maps, 4 * pixels * (C + k * L)]",
+            "one, arriving = 0, C\n"
+            "for _ in range(L):\n"
+            "    one += 2 * arriving\n"
+            "    arriving += k\n"
+            "return 4 * pixels * one, 4 * pixels * arriving",
+        ],
+        "wrong": [
+            (
+                "maps = sum(C + i * k for i in range(L))\n"
+                "return 2 * pixels * maps, pixels * (C + L * k)",
+                "four bytes",
+            ),
+            (
+                "maps = sum(C + i * k for i in range(L))\n"
+                "return 4 * pixels * maps, 4 * pixels * (C + L * k)",
+                "two copies",
+            ),
+            (
+                "maps = sum(C + i * k for i in range(1, L + 1))\n"
+                "return 8 * pixels * maps, 4 * pixels * (C + L * k)",
+                "layer 0 reads C",
+            ),
+            (
+                "maps = sum(C + i * k for i in range(L))\n"
+                "return 8 * pixels * maps, 4 * pixels * L * k",
+                "C + L k",
+            ),
+            ("return 8 * pixels * sum(C + i * k for i in range(L))", "two numbers"),
+        ],
+    },
+    "13.2": {
+        "right": [
+            "i = torch.rsqrt(v + eps)\nreturn [weight * i, bias - m * weight * i]",
+            "scale = weight * (v + eps) ** -0.5\nreturn scale, -m * scale + bias",
+        ],
+        "wrong": [
+            ("scale = weight / (v + eps)\nreturn scale, bias - m * scale", "the root of"),
+            ("scale = weight / (v.sqrt() + eps)\nreturn scale, bias - m * scale", "under the root"),
+            ("return weight / (v + eps).sqrt(), bias - m", "multiplied by scale"),
+            ("scale = weight / (v + eps).sqrt()\nreturn scale, bias + m * scale", "the shift"),
+            ("return weight / (v + eps).sqrt()", "return scale, shift"),
+        ],
+    },
+    "13.3": {
+        "right": [
+            "i = 1 / (x.var(unbiased=False) + eps).sqrt()\n"
+            "normal = (x - x.mean()) * i\n"
+            "return weight * i * (g - g.mean() - normal * (g * normal).mean())",
+            "x = x.clone().requires_grad_()\n"
+            "with torch.enable_grad():\n"
+            "    normal = (x - x.mean()) / (x.var(unbiased=False) + eps).sqrt()\n"
+            "    return torch.autograd.grad(normal * weight, x, g)[0]",
+        ],
+        "wrong": [
+            ("return g * weight / (x.var(unbiased=False) + eps).sqrt()", "not constants"),
+            (
+                "i = 1 / (x.var(unbiased=False) + eps).sqrt()\nreturn weight * i * (g - g.mean())",
+                "through the variance",
+            ),
+            (
+                "i = 1 / (x.var() + eps).sqrt()\n"
+                "normal = (x - x.mean()) * i\n"
+                "return weight * i * (g - g.mean() - normal * (g * normal).mean())",
+                "not autograd's",
+            ),
+        ],
+    },
+    "13.4": {
+        "right": [
+            "i = torch.rsqrt(norm.running_var + norm.eps)\n"
+            "kernel = conv.weight * (norm.weight * i)[:, None, None, None]\n"
+            "return [kernel, norm.bias - norm.weight * norm.running_mean * i]",
+            "scale = norm.weight / (norm.running_var + norm.eps).sqrt()\n"
+            "kernel = torch.einsum('oihw,o->oihw', conv.weight, scale)\n"
+            "return kernel, norm.bias - scale * norm.running_mean",
+        ],
+        "wrong": [
+            (
+                "scale = norm.weight / (norm.running_var + norm.eps).sqrt()\n"
+                "return conv.weight * scale.view(-1, 1, 1, 1), norm.bias",
+                "running mean",
+            ),
+            (
+                "scale = norm.weight / (norm.running_var + norm.eps).sqrt()\n"
+                "return conv.weight, norm.bias - norm.running_mean * scale",
+                "scale the kernel",
+            ),
+            (
+                "return conv.weight * norm.weight.view(-1, 1, 1, 1), norm.bias - norm.running_mean",
+                "not equal",
+            ),
+            ("return conv.weight.flatten(1), norm.bias - norm.running_mean", "keeps its shape"),
+        ],
+    },
+}
