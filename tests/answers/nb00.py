@@ -16,9 +16,9 @@ ANSWERS = {
     },
     "0.2": {
         "right": [
-            "sizes = [analysis.count_parameters(DenseNet(growth_rate=k)) for k in range(1, 30)]\n"
+            "sizes = [analysis.count_parameters(DenseNet(growth_rate=k)) for k in range(1, 60)]\n"
             "return sum(size <= limit for size in sizes)",
-            "k = 30\nwhile analysis.count_parameters(DenseNet(growth_rate=k)) > limit:\n"
+            "k = 60\nwhile analysis.count_parameters(DenseNet(growth_rate=k)) > limit:\n"
             "    k -= 1\nreturn k",
         ],
         "wrong": [
@@ -33,6 +33,12 @@ ANSWERS = {
                 "no more than",
             ),
             ("return 12", "for 11"),
+            (
+                "count = analysis.count_parameters\n"
+                "sizes = [count(DenseNet(growth_rate=k)) for k in range(1, 30)]\n"
+                "return sum(size <= limit for size in sizes)",
+                "end too early",
+            ),
         ],
     },
     "0.3": {
@@ -53,6 +59,11 @@ ANSWERS = {
                 "ledger = analysis.ledger(model)\n"
                 "return {r.stage: r.macs / ledger.total.macs for r in ledger.stages}",
                 "field that is asked for",
+            ),
+            (
+                "ledger = analysis.ledger(model)\n"
+                "return [getattr(r, field) / ledger.total.macs for r in ledger.stages]",
+                "return a dict",
             ),
             (
                 "ledger = analysis.ledger(model)\n"

@@ -9,7 +9,7 @@ ANSWERS = {
         "wrong": [
             ("return (2 * largest + 1) ** 2", "mirror"),
             ("return 2 * (2 * largest) ** 2", "no shift at all"),
-            ("return 162", "for shifts up to 1"),
+            ("return 162", "without shift 2"),
             ("return 2 * (largest + 1) ** 2", "both ways"),
         ],
     },
@@ -23,6 +23,11 @@ ANSWERS = {
         "wrong": [
             ("return torch.nn.functional.pad(pixels, [margin] * 4)", "black"),
             ("return pixels", "margin"),
+            (
+                "wide = torch.nn.functional.pad(pixels, [margin] * 4)\n"
+                "wide[:, :, :margin] = mean\nreturn wide",
+                "black",
+            ),
             (
                 "padded = torch.nn.functional.pad(pixels, [margin] * 4, value=mean.mean().item())\n"
                 "return padded",

@@ -128,11 +128,11 @@ ANSWERS = {
                 "for step in steps:\n"
                 '    side = side + 2 if step == "3x3" else 2 * side\n'
                 "return side",
-                "['3x3', 'pool'] sees 4",
+                "['3x3', 'pool'] sees a square 4",
             ),
             (
                 'return 1 + 2 * steps.count("3x3") + steps.count("pool")',
-                "['pool', '3x3'] sees 6",
+                "['pool', '3x3'] sees a square 6",
             ),
             (
                 "side, distance = 1, 1\n"
@@ -141,9 +141,9 @@ ANSWERS = {
                 "        distance *= 2\n"
                 "    side += (2 if step == '3x3' else 1) * distance\n"
                 "return side",
-                "['pool'] sees 2",
+                "['pool'] sees a square 2",
             ),
-            ("return 3 ** steps.count('3x3')", "sees 5 pixels each way, not 9"),
+            ("return 3 ** steps.count('3x3')", "sees a square 5 pixels wide, not 9"),
         ],
     },
 }
