@@ -135,15 +135,41 @@ def softmax_regression(inputs, labels, test_inputs, truth, decay=1e-3, steps=20)
     return ((test_inputs @ weight + bias).argmax(1) == truth).float().mean().item()
 
 
+def white_on_black(scenes):
+    """Switch off all that is not the shape."""
+    count = len(scenes["area"])
+    return scenes | {
+        "ground": np.zeros((count, 3), np.float32),
+        "paint": np.full((count, 3), 255, np.float32),
+        "light": 0 * scenes["light"],
+        "stripes_depth": 0 * scenes["stripes_depth"],
+        "speck_radius": 0 * scenes["speck_radius"] - 1,
+        "grain": np.full_like(scenes["grain"], 0x78),  # 7 + 8 = 15: no grain
+    }
+
+
+@pytest.mark.parametrize("split", shapes.COUNTS)
+def test_masks_leave_the_pictures_as_they_are(split):
+    images, labels, masks = shapes.draw(split, masks=True)
+    assert digest(images, labels) == DIGESTS[split]
+    assert masks.shape == (len(labels), 32, 32) and masks.dtype == bool
+
+
+def test_a_mask_is_where_its_shape_is_painted(monkeypatch):
+    """The same pictures again, with everything but the shape painted black."""
+    _, _, masks = shapes.draw("test", seed=3, masks=True)
+    imagine = shapes._imagine
+    monkeypatch.setattr(shapes, "_imagine", lambda *args: white_on_black(imagine(*args)))
+    white, _ = shapes.draw("test", seed=3)
+    assert (masks == (white[:, 0] >= 127.5)).all()
+    assert masks[0].any() and not (masks == np.roll(masks, 1, axis=0)).all()
+
+
 def test_every_class_covers_the_same_area_and_stays_in_the_picture():
     """So size and brightness tell nothing. White shapes on black, all else switched off."""
-    scene = SimpleNamespace(**shapes._imagine(np.random.RandomState(0), 50))
-    scene.ground, scene.paint = np.float32([[0] * 3] * 50), np.float32([[255] * 3] * 50)
-    scene.light, scene.stripes_depth = 0 * scene.light, 0 * scene.stripes_depth
-    scene.speck_radius = 0 * scene.speck_radius - 1
-    scene.grain = np.full_like(scene.grain, 0x78)  # 7 + 8 = 15: no grain
+    scene = SimpleNamespace(**white_on_black(shapes._imagine(np.random.RandomState(0), 50)))
     for name, outline in shapes.OUTLINES.items():
-        white = shapes._paint(*outline, scene)[:, 0] / 255
+        white = shapes._paint(shapes._place(*outline, scene), scene)[:, 0] / 255
         assert white.sum((1, 2)) == pytest.approx(scene.area[:, 0], rel=0.06), name
         assert white.sum((1, 2)).mean() == pytest.approx(scene.area.mean(), rel=0.02), name
         edge = np.concatenate([white[:, 0], white[:, -1], white[:, :, 0], white[:, :, -1]])

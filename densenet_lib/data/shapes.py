@@ -79,12 +79,14 @@ OUTLINES = {  # name: (area, outline); the area, so that each picture's size can
 CLASSES = tuple(OUTLINES)
 
 
-def draw(split="train", seed=0):
+def draw(split="train", seed=0, *, masks=False):
     """Draw the 10,000 pictures of the training split or the 2,000 of the test split.
 
-    Args:   split: "train" or "test".  seed: a whole number from 0 to 2**32 - 1.
+    Args:   split: "train" or "test".  seed: a whole number from 0 to 2**32 - 1.  masks: say, too,
+            where the shapes are; the pictures are the same.
     Returns: images, uint8 (N, 3, 32, 32), and labels, int64 (N,), indices into CLASSES; every
-            class equally often, in random order.
+            class equally often, in random order. With masks a third array, bool (N, 32, 32): True
+            where the shape covers half of the pixel or more.
     Raises: ValueError if there is no such split or seed.
     """
     if split not in COUNTS:
@@ -96,13 +98,15 @@ def draw(split="train", seed=0):
     labels = rng.permutation(np.arange(count, dtype=np.int64) % len(CLASSES))
     scenes = _imagine(rng, count)
     images = np.empty((count, 3, SIZE, SIZE), np.uint8)
+    covered = np.empty((count, SIZE, SIZE), bool)
     for label, name in enumerate(CLASSES):
         rows = np.flatnonzero(labels == label)
         for start in range(0, len(rows), CHUNK):
             some = rows[start : start + CHUNK]
             scene = SimpleNamespace(**{key: values[some] for key, values in scenes.items()})
-            images[some] = _paint(*OUTLINES[name], scene)
-    return images, labels
+            inside = _place(*OUTLINES[name], scene)
+            images[some], covered[some] = _paint(inside, scene), inside >= 0.5
+    return (images, labels, covered) if masks else (images, labels)
 
 
 def _imagine(rng, count):
@@ -145,16 +149,8 @@ def _imagine(rng, count):
     }
 
 
-def _paint(unit_area, outline, scene):
-    """Paint one shape into many scenes; return uint8 (N, 3, 32, 32)."""
-    pixels = np.arange(SIZE, dtype=np.float32) + 0.5
-    picture = np.tile(scene.ground[:, :, None, None], (SIZE, SIZE))
-
-    for i in range(SPECKS):
-        x, y = pixels - scene.speck_place[:, i, :1], pixels - scene.speck_place[:, i, 1:]
-        distance = _circle(x[:, None, :], y[:, :, None], scene.speck_radius[:, i])
-        _cover(picture, _soft(distance), scene.speck_paint[:, i])
-
+def _place(unit_area, outline, scene):
+    """Place one shape in many scenes: how much of each pixel it covers, 0 to 1, (N, 32, 32)."""
     fine = (np.arange(2 * SIZE, dtype=np.float32) + 0.5) / 2.0  # 2 x 2 points for each pixel
     size = np.sqrt(scene.area / unit_area)  # pixels: the radius of the circle around the shape
     centre = SIZE / 2 + scene.place * (SIZE / 2 - 1.0 - size)  # a pixel's width from the frame
@@ -162,7 +158,19 @@ def _paint(unit_area, outline, scene):
     ahead, aside = scene.turn, np.stack([-scene.turn[:, 1], scene.turn[:, 0]], axis=1)
     inside = _soft(outline(_along(ahead, x, y), _along(aside, x, y)) * size[:, :, None])
     inside = inside[:, ::2] + inside[:, 1::2]
-    _cover(picture, (inside[:, :, ::2] + inside[:, :, 1::2]) / 4.0, scene.paint)
+    return (inside[:, :, ::2] + inside[:, :, 1::2]) / 4.0
+
+
+def _paint(inside, scene):
+    """Paint the pictures of many scenes; return uint8 (N, 3, 32, 32)."""
+    pixels = np.arange(SIZE, dtype=np.float32) + 0.5
+    picture = np.tile(scene.ground[:, :, None, None], (SIZE, SIZE))
+
+    for i in range(SPECKS):
+        x, y = pixels - scene.speck_place[:, i, :1], pixels - scene.speck_place[:, i, 1:]
+        distance = _circle(x[:, None, :], y[:, :, None], scene.speck_radius[:, i])
+        _cover(picture, _soft(distance), scene.speck_paint[:, i])
+    _cover(picture, inside, scene.paint)  # over the specks: nothing hides the shape
 
     waves = _wave(_along(scene.stripes, pixels, pixels) + scene.stripes_start)
     shade = _along(scene.light / SIZE, pixels - SIZE / 2, pixels - SIZE / 2)
