@@ -44,6 +44,7 @@ SIBLINGS = {  # module: those of the library that it may import
     "parallel": set(),
     "runs": {"checkpoints", "data", "efficient", "parallel", "training"},
     "analysis": {"densenet"},
+    "explain": set(),
     "plots": {"densenet", "analysis"},
     "lesson": set(map(name_of, LIBRARY)) - {"__main__", "commands"},  # these three are on top
     "commands": set(map(name_of, LIBRARY)) - {"__main__", "lesson"},
