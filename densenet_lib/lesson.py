@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 
 from densenet_lib import data
+from densenet_lib.data.folders import read_picture
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class Lesson:
     def test(self):
         """The test pictures (an ImageSet), as many as the profile has."""
         return self._load("test", self.profile.test_images)
+
+    def picture(self, path=None):
+        """Return one picture to look at, uint8 (3, 32, 32): a file's, or the first test picture."""
+        return torch.tensor(read_picture(path)[0]) if path else self.test.images[0]
 
     def _load(self, split, limit):  # in one place, so that Python gives a warning once, not twice
         return data.load_images(self.source, split, limit=limit)

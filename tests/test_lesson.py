@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from densenet_lib import data, lesson
 
@@ -36,6 +37,15 @@ def test_pictures_are_loaded_when_asked_and_as_many_as_the_profile_has(monkeypat
     assert not asked
     assert opened.train is opened.train and opened.test is not opened.train
     assert asked == [("shapes", "train", 5_000), ("shapes", "test", 1_000)]
+
+
+def test_a_picture_is_the_first_test_picture_or_a_file_of_the_reader(tmp_path):
+    opened = lesson.begin("quick", "shapes", "cpu", 0)
+    assert torch.equal(opened.picture(), opened.test.images[0])
+    Image.new("RGB", (50, 70), (250, 10, 20)).save(tmp_path / "mine.png")
+    mine = opened.picture(tmp_path / "mine.png")
+    assert mine.shape == (3, 32, 32) and mine.dtype == torch.uint8
+    assert mine.flatten(1).unique(dim=1).flatten().tolist() == [250, 10, 20]
 
 
 @pytest.mark.parametrize(
