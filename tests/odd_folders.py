@@ -72,7 +72,16 @@ def grey(folder):
             write(folder / part / name, shape(name, part, count).mean(axis=3))
 
 
-FOLDERS = {f.__name__: f for f in (two, no_test, imbalanced, easy, noise, many, names, grey)}
+def blank(folder):
+    """Two classes of pictures without any blue, and one picture that is black all over."""
+    for name in ("ring", "star"):
+        pictures = shape(name, "train", 60)
+        pictures[..., 2] = 0
+        write(folder / name, pictures)
+    write(folder / "ring", np.zeros((1, SIZE, SIZE, 3)), name="black")
+
+
+FOLDERS = {f.__name__: f for f in (two, no_test, imbalanced, easy, noise, many, names, grey, blank)}
 
 
 drawn = cache(shapes.draw)  # takes a second, and thousands are asked for
@@ -85,11 +94,11 @@ def shape(name, part, count, first=0):
     return images[chosen].transpose(0, 2, 3, 1)
 
 
-def write(folder, pictures):
+def write(folder, pictures, name=""):
     """Write pictures, (N, 32, 32) or (N, 32, 32, 3), as PNG files."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for i, picture in enumerate(pictures):
-        Image.fromarray(picture.astype(np.uint8)).save(folder / f"{i:03}.png")
+        Image.fromarray(picture.astype(np.uint8)).save(folder / f"{name}{i:03}.png")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ ANSWERS = {
         "right": [
             "maps = L * C + k * L * (L - 1) / 2\n"
             "return [8.0 * pixels * maps, 4 * pixels * (C + k * L)]",
+            "return torch.tensor([8 * pixels * (L * C + k * L * (L - 1) // 2), "
+            "4 * pixels * (C + L * k)])",
             "one, arriving = 0, C\n"
             "for _ in range(L):\n"
             "    one += 2 * arriving\n"
@@ -46,6 +48,8 @@ ANSWERS = {
             ("return weight / (v + eps).sqrt(), bias - m", "multiplied by scale"),
             ("scale = weight / (v + eps).sqrt()\nreturn scale, bias + m * scale", "the shift"),
             ("return weight / (v + eps).sqrt()", "return scale, shift"),
+            ("return weight / (v + eps).sqrt(), 0.0", "one number a channel"),
+            ("return weight / (v + eps).sqrt(), bias[:3]", "one number a channel"),
         ],
     },
     "13.3": {
@@ -53,6 +57,10 @@ ANSWERS = {
             "i = 1 / (x.var(unbiased=False) + eps).sqrt()\n"
             "normal = (x - x.mean()) * i\n"
             "return weight * i * (g - g.mean() - normal * (g * normal).mean())",
+            "x.requires_grad_()\n"
+            "i = (x.var(unbiased=False) + eps).rsqrt()\n"
+            "((x - x.mean()) * i * weight).backward(g)\n"
+            "return x.grad",
             "x = x.clone().requires_grad_()\n"
             "with torch.enable_grad():\n"
             "    normal = (x - x.mean()) / (x.var(unbiased=False) + eps).sqrt()\n"
@@ -66,6 +74,12 @@ ANSWERS = {
             ),
             (
                 "i = 1 / (x.var() + eps).sqrt()\n"
+                "normal = (x - x.mean()) * i\n"
+                "return weight * i * (g - g.mean() - normal * (g * normal).mean())",
+                "not autograd's",
+            ),
+            (
+                "i = 1 / (x.var(unbiased=False) + 1e-5).sqrt()\n"
                 "normal = (x - x.mean()) * i\n"
                 "return weight * i * (g - g.mean() - normal * (g * normal).mean())",
                 "not autograd's",
@@ -97,6 +111,8 @@ ANSWERS = {
                 "not equal",
             ),
             ("return conv.weight.flatten(1), norm.bias - norm.running_mean", "keeps its shape"),
+            ("return None, None", "keeps its shape"),
+            ("return conv.weight, 0.0", "one number for each map"),
         ],
     },
 }
