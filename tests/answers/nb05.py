@@ -95,6 +95,18 @@ ANSWERS = {
         ],
         "wrong": [
             ("return library.DenseNet(8, (6, 6, 6), 16, stem='imagenet')", "for ImageNet"),
+            (
+                "network = library.DenseNet(8, (6, 6, 6), 16)\n"
+                "network.features.relu0 = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))\n"
+                "return network",
+                "works on 16x16",
+            ),
+            (
+                "whole = library.DenseNet(8, (6, 6, 6), 16)\n"
+                "mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+                "return nn.Sequential(*whole.features, *mean, whole.classifier)",
+                "build it with DenseNet",
+            ),
             ("return library.DenseNet(24, (6, 6, 6), 16)", "turn the growth rate down"),
             ("return library.DenseNet(8, (9, 9), 16)", "2 blocks, not three"),
             ("return library.DenseNet(8, (3, 3, 3), 16)", "add dense layers"),
@@ -127,7 +139,33 @@ ANSWERS = {
                 "the original has changed",
             ),
             ("return library.DenseNet(4, (2, 2), 8, num_classes=classes)", "keep the features"),
-            (COPY + "return changed", "three classes"),
+            (COPY + "return changed", "3 classes"),
+            (
+                COPY + "changed.classifier = nn.Linear(network.classifier.in_features, 3)\n"
+                "return changed",
+                "7 classes",
+            ),
+            (
+                COPY + "new = nn.Linear(network.classifier.in_features, classes)\n"
+                "new.weight.data = network.classifier.weight.data[:classes].clone()\n"
+                "changed.classifier = new\n"
+                "return changed",
+                "not rows of the old",
+            ),
+            (
+                COPY + "changed.classifier = nn.Linear(network.classifier.in_features, classes)\n"
+                "for mine, its in zip(changed.modules(), network.modules()):\n"
+                "    if isinstance(its, nn.BatchNorm2d):\n"
+                "        mine.running_mean = its.running_mean\n"
+                "return changed",
+                "the original has changed",
+            ),
+            (
+                COPY + "new = nn.Linear(network.classifier.in_features, classes)\n"
+                "mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+                "return nn.Sequential(changed.features, *mean, new)",
+                "with features",
+            ),
             ("pass", "return a network"),
         ],
     },
