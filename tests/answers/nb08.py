@@ -80,6 +80,14 @@ ANSWERS = {
                 "return n",
                 "growth rate 4",
             ),
+            (
+                "n = 1\n"
+                "while analysis.count_parameters("
+                "build(growth_rate, (n + 1,) * 3, bottleneck, compression)) <= budget:\n"
+                "    n += 1\n"
+                "return n",
+                "too little for one layer",
+            ),
             ("return '4'", "exactly"),
         ],
     },
