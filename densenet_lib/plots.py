@@ -342,6 +342,24 @@ def dots(results, xlabel, *, title=None, width=7, error=None):
     return figure
 
 
+def points(results, costs, ylabel, *, width=9, height=3.2, error=None):
+    """Draw means of {name: results of several runs} against {xlabel: {name: cost}}, a panel each.
+
+    Args:   error: how far the bar of a mean reaches up and down.
+    """
+    figure, axes = _axes(width, height, columns=len(costs))
+    for axis, (xlabel, cost) in zip(axes, costs.items(), strict=True):
+        for i, (name, values) in enumerate(results.items()):
+            look = {"fmt": _MARKERS[i % 7], "color": PALETTE[i % 7], "capsize": 4, "label": name}
+            axis.errorbar(cost[name], np.mean(values), yerr=error, ms=8, **look)
+        axis.set(xlabel=xlabel, xlim=(0, 1.15 * max(cost.values())))
+        axis.sharey(axes[0])
+        axis.tick_params(labelleft=axis is axes[0])
+    axes[0].set(ylabel=ylabel)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
 def label(name, longest=14):
     """Return a class's name for a figure: cut if it is long, and with `$` as a plain character."""
     name = name if len(name) <= longest else name[: longest - 1] + "…"

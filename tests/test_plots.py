@@ -182,3 +182,15 @@ def test_many_series_single_runs_and_nothing_can_be_drawn():
     plots.heatmap([[float("nan")] * 2] * 2, "x", "y")
     plots.image_grid(torch.zeros(0, 3, 4, 4), [])
     plt.close("all")
+
+
+def test_points_draw_each_mean_against_each_cost():
+    results = {"a": [1.0, 3.0], "b": [5.0, 6.0]}
+    costs = {"work": {"a": 10, "b": 20}, "bytes": {"a": 4, "b": 2}}
+    figure = plots.points(results, costs, "accuracy", error=0.5)
+    for axis, (xlabel, cost) in zip(figure.axes, costs.items(), strict=True):
+        assert axis.get_xlabel() == xlabel
+        for container, (name, values) in zip(axis.containers, results.items(), strict=True):
+            (x, y), (bar,) = container[0].get_xydata()[0], container[2][0].get_segments()
+            assert (x, y) == (cost[name], sum(values) / 2)
+            assert bar[:, 1].tolist() == [y - 0.5, y + 0.5]

@@ -68,6 +68,51 @@ ABLATIONS = {  # of notebook 08: name -> arguments of DenseNet
     "bc-12-233": _net(12, 2, 3, 3),
     "bc-20-1": _net(20, 1, 1, 1),
 }
+# Dense against residual, for notebook 09. Beside one dense network stand three
+# residual ones, equal to it in parameters, in MACs and, roughly, in seconds; and a small dense one
+# that keeps as many bytes while training as the second of them.
+RIVALS = {
+    "dense": _net(12, 2, 3, 4),
+    "dense-bytes": _net(8, 1, 2, 6),
+    "residual-parameters": {"kind": "residual", "block_config": (3, 3, 3), "widths": (8, 16, 32)},
+    "residual-macs": {"kind": "residual", "block_config": (3, 3, 3), "widths": (12, 24, 48)},
+    "residual-seconds": {"kind": "residual", "block_config": (3, 3, 3), "widths": (16, 32, 64)},
+}
+RIVAL_RECIPES = {  # name -> settings, and the learning rates that were tried for each kind
+    "fast": (
+        {
+            "schedule": "one-cycle",
+            "nesterov": True,
+            "muon": True,
+            "weight_decay": 5e-4,
+            "label_smoothing": 0.1,
+        },
+        (0.04, 0.08, 0.16, 0.32, 0.64),
+    ),
+    "sgd": ({"schedule": "steps", "nesterov": True}, (0.05, 0.1, 0.2, 0.4)),
+}
+TRIED = ("dense", "residual-macs")  # the network of each kind on which its rate was chosen
+TRY_SEED = 100  # not one of those that are compared
+CHOSEN = {  # for each kind the best of the rates tried
+    "fast": {"dense": 0.32, "residual": 0.32},
+    "sgd": {"dense": 0.2, "residual": 0.1},
+}
+
+
+def _kind(net):
+    return net.get("kind", "dense")
+
+
+def _rival(net, recipe, rate, seed, epochs=1, **kept):
+    """Return a run of notebook 09 or 11, on the photographs of notebook 08."""
+    settings = {"learning_rate": rate, **RIVAL_RECIPES[recipe][0]}
+    return Reference(
+        f"--net '{json.dumps(net)}' --recipe '{json.dumps(settings)}' --epochs {epochs} "
+        f"--limit 25000 --validation 5000 --seed {seed} --channels-last",
+        **kept,
+    )
+
+
 # The best within 240,000 parameters and two hours of two cores: most layers where the maps are
 # small and cheap. Settings chosen on 5,000 held-out photographs: see recorded/README.md.
 BEST = {
@@ -107,6 +152,18 @@ RUNS = {
         )
         for seed in MORE_SEEDS
         for name, net in ABLATIONS.items()
+    },
+    **{
+        f"rivals-{recipe}-{name}-rate{rate}": _rival(RIVALS[name], recipe, rate, TRY_SEED)
+        for recipe, (_, rates) in RIVAL_RECIPES.items()
+        for rate in rates
+        for name in TRIED
+    },
+    **{
+        f"rivals-{recipe}-{name}-seed{seed}": _rival(net, recipe, rates[_kind(net)], seed)
+        for recipe, rates in CHOSEN.items()
+        for seed in MORE_SEEDS
+        for name, net in RIVALS.items()
     },
     **{
         name: Reference(f"{options} --amp --compile --channels-last", device="cuda")

@@ -1,0 +1,142 @@
+"""Exercises of notebook 09: right answers written in other ways, and mistakes people make."""
+
+ANSWERS = {
+    "9.1": {
+        "right": [
+            "widths = [w] * n + [2 * w] * n + [4 * w] * n\n"
+            "pairs = zip([w, *widths[:-1]], widths)\n"
+            "return 75 * w + 10 + sum(2 * (a + b) + 9 * b * (a + b) for a, b in pairs)",
+            "from densenet_lib.residual import ResidualNet as Net\n"
+            "return float(sum(p.numel() for p in Net((n,) * 3, (w, 2 * w, 4 * w)).parameters()))",
+        ],
+        "wrong": [
+            (
+                "widths = [w] * n + [2 * w] * n + [4 * w] * n\n"
+                "pairs = zip([w, *widths[:-1]], widths)\n"
+                "return 67 * w + 10 + sum(layer_parameters(a, b) for a, b in pairs)",
+                "last norm",
+            ),
+            (
+                "widths = [w] * n + [2 * w] * n + [4 * w] * n\n"
+                "pairs = zip([w, *widths[:-1]], widths)\n"
+                "return 48 * w + 10 + sum(layer_parameters(a, b) for a, b in pairs)",
+                "stem",
+            ),
+            (
+                "return 75 * w + 10 + n * sum(layer_parameters(c, c) for c in (w, 2 * w, 4 * w))",
+                "block before",
+            ),
+            (
+                "widths = [w] * n + [2 * w] * n + [4 * w] * n\n"
+                "pairs = zip([w, *widths[:-1]], widths)\n"
+                "return 75 * w + sum(layer_parameters(a, b) for a, b in pairs)",
+                "bias",
+            ),
+            ("return None", "269,722"),
+        ],
+    },
+    "9.2": {
+        "right": [
+            "fits = [\n"
+            "    w for w in range(1, 40)\n"
+            "    if analysis.count_macs(ResidualNet((n, n, n), (w, 2 * w, 4 * w))) <= budget\n"
+            "]\n"
+            "return max(fits)",
+            "w = 0\n"
+            "while True:\n"
+            "    wider = ResidualNet((n,) * 3, [(w + 1) * m for m in (1, 2, 4)])\n"
+            "    if analysis.count_macs(wider, (3, 32, 32)) > budget:\n"
+            "        return float(w)\n"
+            "    w += 1",
+        ],
+        "wrong": [
+            (
+                "w = 1\n"
+                "while analysis.count_macs(ResidualNet((n,) * 3, (w, 2 * w, 4 * w))) <= budget:\n"
+                "    w += 1\n"
+                "return w",
+                "the last that does",
+            ),
+            (
+                "w = 1\n"
+                "while analysis.count_macs(ResidualNet((n,) * 3, (w + 1, 2 * w + 2, 4 * w + 4)))"
+                " < budget:\n"
+                "    w += 1\n"
+                "return w",
+                "exactly is allowed",
+            ),
+            (
+                "w = 1\n"
+                "while analysis.count_macs(ResidualNet((3,) * 3, (w + 1, 2 * w + 2, 4 * w + 4)))"
+                " <= budget:\n"
+                "    w += 1\n"
+                "return w",
+                "one layer a block",
+            ),
+            ("return None", "12, 24 and 48"),
+        ],
+    },
+    "9.3": {
+        "right": [
+            "return [w.repeat(1, i) for i, w in enumerate(matrices, start=1)]",
+            "tied = []\n"
+            "for i in range(len(matrices)):\n"
+            "    n = len(matrices[i])\n"
+            "    v = torch.zeros(n, n * (i + 1), dtype=torch.float64)\n"
+            "    for piece in range(i + 1):\n"
+            "        v[:, piece * n : (piece + 1) * n] = matrices[i]\n"
+            "    tied.append(v)\n"
+            "return tied",
+        ],
+        "wrong": [
+            ("return [torch.cat([w] * (i + 1)) for i, w in enumerate(matrices)]", "see hint 1"),
+            ("return matrices", "see hint 1"),
+            (
+                "return [torch.cat([w] + [0 * w] * i, dim=1) for i, w in enumerate(matrices)]",
+                "each piece meet",
+            ),
+            (
+                "return [torch.cat(matrices[: i + 1], dim=1) for i in range(len(matrices))]",
+                "each piece meet",
+            ),
+            ("return torch.cat(matrices, dim=1)", "return a list"),
+        ],
+    },
+    "9.4": {
+        "right": [
+            "ordered = sorted(networks, key=lambda name: (networks[name][1], -networks[name][0]))\n"
+            "names, best = [], None\n"
+            "for name in ordered:\n"
+            "    row = networks[name]\n"
+            "    if best is None or row[0] > best[0] or row == best:\n"
+            "        names.append(name)\n"
+            "        best = row\n"
+            "return names",
+            "def beats(x, y):\n"
+            "    return x[0] >= y[0] and x[1] <= y[1] and (x[0] > y[0] or x[1] < y[1])\n"
+            "return {\n"
+            "    name for name, row in networks.items()\n"
+            "    if not any(beats(other, row) for other in networks.values())\n"
+            "}",
+        ],
+        "wrong": [
+            ("return set(networks)", "ResNet-50 beats DenseNet-121"),
+            (
+                "return {\n"
+                "    name for name, (a, c) in networks.items()\n"
+                "    if not any(x > a and y < c for x, y in networks.values())\n"
+                "}",
+                "c is beaten",
+            ),
+            (
+                "return {\n"
+                "    name for name, (a, c) in networks.items()\n"
+                "    if not any(n != name and x >= a and y <= c "
+                "for n, (x, y) in networks.items())\n"
+                "}",
+                "do not beat each other",
+            ),
+            ("return {min(networks, key=lambda name: networks[name][1])}", "the cheapest"),
+        ],
+    },
+}
