@@ -38,7 +38,7 @@ ANSWERS = {
     "9.2": {
         "right": [
             "fits = [\n"
-            "    w for w in range(1, 40)\n"
+            "    w for w in range(1, 60)\n"
             "    if analysis.count_macs(ResidualNet((n, n, n), (w, 2 * w, 4 * w))) <= budget\n"
             "]\n"
             "return max(fits)",
@@ -89,6 +89,10 @@ ANSWERS = {
             "return tied",
         ],
         "wrong": [
+            (
+                "return [torch.cat([w.flip(1)] + [w] * i, dim=1) for i, w in enumerate(matrices)]",
+                "all of W",
+            ),
             ("return [torch.cat([w] * (i + 1)) for i, w in enumerate(matrices)]", "see hint 1"),
             ("return matrices", "see hint 1"),
             (
@@ -120,6 +124,7 @@ ANSWERS = {
             "}",
         ],
         "wrong": [
+            ("return None", "as a set"),
             ("return set(networks)", "ResNet-50 beats DenseNet-121"),
             (
                 "return {\n"
