@@ -1,11 +1,16 @@
-"""The exam: each block computes what its answer says, and the library counts the same."""
+"""The exam: each block computes what its answer says, and the library counts the same.
+
+And the teacher's guide gives the titles, minutes and exercises that the notebooks have.
+"""
 
 import ast
 import math
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
+from house_rules import TIME
 
 from densenet_lib import analysis
 from densenet_lib.densenet import DenseBlock, DenseLayer, DenseNet, Transition
@@ -13,6 +18,8 @@ from densenet_lib.residual import ResidualLayer
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "exam" / "questions.md").read_text("utf-8")
+GUIDE = (ROOT / "TEACHING.md").read_text("utf-8")
+CHAPTER = re.compile(r"^## (\d\d · .+) \((\d+) minutes in class, (\d+) to read\)$", re.MULTILINE)
 SECTION = re.compile(r"^## (\d\d) · (.+)\n\nPoints: (\d+)\n", re.MULTILINE)
 QUESTION = re.compile(r"^### Q(\d+)\.(\d+) \((\d+) points?\)\n", re.MULTILINE)
 ANSWER = re.compile(r"^\*\*Answer(?:\.|: (.+?)\.)\*\*", re.MULTILINE)
@@ -136,3 +143,37 @@ def test_each_notebook_has_four_questions_and_its_points():
         own = [p for n, (p, _) in QUESTIONS.items() if n.split(".")[0] == str(int(notebook))]
         assert len(own) >= 4 and sum(own) == int(points), f"{notebook}: {len(own)}, {sum(own)}"
     assert len(QUESTIONS) == len(re.findall("^### ", TEXT, re.MULTILINE))
+
+
+def chapters(text):
+    """Return {"03": (title, minutes in class, minutes to read, text)} of the teacher's guide."""
+    heads = list(CHAPTER.finditer(text))
+    ends = [*(head.start() for head in heads[1:]), len(text)]
+    return {
+        head[1][:2]: (head[1], head[2], head[3], text[head.end() : end])
+        for head, end in zip(heads, ends, strict=True)
+    }
+
+
+@pytest.mark.parametrize("number", chapters(GUIDE))
+def test_the_guide_says_what_the_notebook_says(number):
+    (path,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells]
+    title, teach, read, text = chapters(GUIDE)[number]
+    assert cells[0].startswith(f"# {title}\n")
+    minutes = TIME.search(cells[1])
+    assert (minutes[1], minutes[3]) == (read, teach)
+    for part in ("Goals", "On the board", "What goes wrong, and what to ask", "To discuss", "Cuts"):
+        assert f"**{part}.**" in text
+    for exercise in re.findall(rf"(?<![\d.]){int(number)}\.\d(?!\d)", text):
+        assert any(f'exercise("{exercise}")' in source for source in cells), exercise
+
+
+def test_the_guide_adds_up_the_minutes():
+    found = chapters(GUIDE)
+    teach, read = (sum(int(chapter[i]) for chapter in found.values()) for i in (1, 2))
+    build = sum(int(found[f"0{n}"][1]) for n in range(6))
+    words = " ".join(GUIDE.split())
+    assert f"add up to {teach}, fifteen hours; to read them takes {read}." in words
+    assert teach == 15 * 60 and f"00 to 05 ({build} minutes in class)" in words
+    assert len(GUIDE.splitlines()) < 500
