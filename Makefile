@@ -11,6 +11,8 @@ JOBS :=
 ONLY :=
 MINUTES :=
 QUICK :=
+SUBMISSIONS :=
+OUT :=
 
 ifeq ($(VENV),)
   PY := $(PYTHON)
@@ -23,7 +25,7 @@ RUN_OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$(DATA
   $(if $(DEVICE),--device $(DEVICE)) $(if $(SEED),--seed $(SEED)) \
   $(if $(JOBS),--jobs $(JOBS)) $(if $(ONLY),--only $(ONLY))
 
-.PHONY: help setup run-all test lint lab data refresh student site reference-runs bench clean
+.PHONY: help setup run-all test lint lab data refresh student grade site reference-runs bench clean
 
 help: ## this list
 	@echo "make TARGET [NAME=value ...]"
@@ -55,6 +57,9 @@ refresh: $(READY) ## execute the notebooks and store them with fresh outputs (ON
 
 student: $(READY) ## write the notebooks without solutions into build/student/
 	$(PY) tools/student.py
+
+grade: $(READY) ## grade what students handed in (SUBMISSIONS=folder, OUT=grades.csv)
+	$(PY) tools/grade.py $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(if $(OUT),--out "$(OUT)")
 
 site: $(READY) ## turn what run-all executed into HTML pages in build/site/
 	$(PY) tools/site.py

@@ -1,0 +1,361 @@
+"""The grading tool, on a tiny notebook of ours and on everything that a class may hand in."""
+
+import copy
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+import unicodedata
+from pathlib import Path
+
+import nbformat
+import pytest
+from house_rules import ROOT
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from tools import grade, sandbox
+from tools.student import student_copy
+
+if not hasattr(os, "fork"):
+    pytest.skip("grading needs os.fork", allow_module_level=True)
+
+OURS = {
+    "setup": "from densenet_lib import checks\n\nfactor = 2",
+    "helper": "def times(x):\n    return factor * x",
+    "double-code": (
+        "def double(x):\n    ### BEGIN SOLUTION\n    return times(x)\n    ### END SOLUTION"
+    ),
+    "double-test": (
+        'with checks.exercise("1.1"):\n'
+        "    for x in (0, 3):\n"
+        "        answer = double(x)\n"
+        "        assert checks.same(answer, 2 * x), f'double({x}) is {2 * x}, not {answer}'"
+    ),
+    "area-code": (
+        "def area(width, height):\n"
+        "    ### BEGIN SOLUTION\n    return width * height\n    ### END SOLUTION"
+    ),
+    "area-test": 'with checks.exercise("1.2"):\n    assert area(2, 3) == 6, "2 x 3 is 6"',
+}
+DOUBLE, AREA = (
+    "def double(x):\n    return x + x",
+    "def area(width, height):\n    return height * width",
+)
+SECONDS = 6  # an exercise that hangs costs them; under a heavy load a good one needs some
+
+
+def ours():
+    """Return our tiny notebook."""
+    cells = [new_code_cell(source, id=cell_id) for cell_id, source in OURS.items()]
+    return new_notebook(cells=[new_markdown_cell("# Tiny", id="title"), *cells])
+
+
+def theirs(**sources):
+    """Return a student's copy, with answers to both exercises or with what is given for a cell."""
+    notebook = student_copy(ours())
+    sources = {"double_code": DOUBLE, "area_code": AREA, **sources}
+    for cell in notebook.cells:
+        cell.source = sources.get(cell.id.replace("-", "_"), cell.source)
+    return notebook
+
+
+def second(notebook):
+    """Another notebook of the series, with ids of its own, whose set-up fails."""
+    for cell in notebook.cells:
+        cell.id += "-2"
+    notebook.cells[1].source = "raise ValueError"
+    return notebook
+
+
+def without(notebook, *cell_ids):
+    notebook.cells = [cell for cell in notebook.cells if cell.id not in cell_ids]
+    return notebook
+
+
+def renamed(notebook):
+    """All ids are lost, and an answer was split over two cells."""
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"lost-{number}"
+        if cell.source == DOUBLE:
+            cell.source = "def double(x):\n    return plus(x, x)"
+    helper = new_code_cell("import math\ndef plus(a, b): return math.fsum([a, b])\nwhile True: 1")
+    notebook.cells.insert(1, helper)
+    return notebook
+
+
+def added_below(notebook):
+    """The answer stands in a cell of its own; the one that was meant for it is as it was."""
+    cells = {cell.id: cell for cell in notebook.cells}
+    cells["double-code"].source = 'def double(x):\n    raise NotImplementedError("your turn")'
+    notebook.cells.append(new_code_cell(DOUBLE, id="mine"))
+    return notebook
+
+
+HANG = "def double(x):\n    while True: pass"
+ENDLESS = "while True:\n    print('again' * 1000)\n"
+CHEAT = (
+    "checks.same = lambda *a: True\ndef nothing(n):\n    import contextlib\n"
+    "    return contextlib.nullcontext()\n"
+    "checks.exercise = nothing\nimport builtins\nbuiltins.abs = None\nfactor = 5\n"
+    "print('Exercise 1.1: correct.')\ndef double(x):\n    return 7"
+)
+LEAVES = (
+    "import subprocess, sys\ncommand = [sys.executable, '-c', 'import time; time.sleep(7777)']\n"
+    "subprocess.Popen(command, start_new_session=True)\n" + DOUBLE
+)
+BOMB = "import subprocess\nfor _ in range(300): subprocess.Popen(['sleep', '7777'])\n" + DOUBLE
+FILL = "for n in range(99):\n    open(f'{n}.bin', 'wb').write(bytes(2**20))\n" + DOUBLE
+LARGE = "with open('1.bin', 'wb') as f:\n    while True: f.write(bytes(2**20))\n"
+EDIT = (
+    "import pathlib\nfor path in pathlib.Path({folder!r}).rglob('*'):\n"
+    "    try:\n        path.write_text('spoilt')\n    except OSError:\n        pass\n"
+)
+CALL = (
+    "import socket\nline = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+    "line.connect(('192.0.2.1', 9))\n"
+)
+PEEK = "import pathlib\nseen = list(pathlib.Path({folder!r}).iterdir())\nassert not seen\n" + DOUBLE
+CRASH = "import ctypes\nctypes.string_at(0)\n"
+FINE = ("correct", "correct", "")
+ACCENTS = unicodedata.normalize("NFD", "Zoë Šťastná")  # as macOS writes them
+
+# file: (notebook or text, outcome of 1.1, of 1.2, remark), each the beginning of what is expected
+PLANTED = {
+    "anna_01.ipynb": (theirs(), *FINE),
+    "empty_01.ipynb": (student_copy(ours()), "not attempted", "not attempted", ""),
+    "wrong_01.ipynb": (
+        theirs(double_code="def double(x):\n    return x**2"),
+        "wrong: double(3) is 6, not 9",
+        "correct",
+        "",
+    ),
+    "late_01.ipynb": (theirs(), "correct", "correct", "late by 1:00:00"),
+    "broken_01.ipynb": ('{"cells": [', "", "", "not graded: not a notebook (JSONDecodeError"),
+    "deep_01.ipynb": ("[" * 200_000, "", "", "not graded: not a notebook"),
+    "other-json_01.ipynb": ('{"cells": [3]}', "", "", "not graded: not a notebook (TypeError"),
+    "syntax_01.ipynb": (
+        theirs(double_code="def double(x) return 2"),
+        "error: SyntaxError",
+        "correct",
+        "",
+    ),
+    "hangs_01.ipynb": (theirs(double_code=HANG), "timed out: 6 s", "correct", ""),
+    "endless_01.ipynb": (
+        theirs(double_code=ENDLESS + DOUBLE),
+        "error: OSError: more than 1,048,576 characters",
+        "correct",
+        "",
+    ),
+    "deleted_01.ipynb": (without(theirs(), "double-code"), "missing", "correct", ""),
+    "emptied_01.ipynb": (theirs(double_code=""), "missing", "correct", ""),
+    "renamed_01.ipynb": (renamed(theirs()), *FINE),
+    "below_01.ipynb": (added_below(theirs()), *FINE),
+    "magic_01.ipynb": (theirs(double_code=f"%matplotlib inline\n{DOUBLE}\n!ls"), *FINE),
+    "cheat_01.ipynb": (
+        theirs(double_code=CHEAT, double_test="print('Exercise 1.1: correct.')"),
+        "wrong: double(0) is 0, not 7",
+        "correct",
+        "",
+    ),
+    "exits_01.ipynb": (
+        theirs(double_code="exit()\n" + DOUBLE, area_code="import os\nos._exit(3)\n" + AREA),
+        "error: ",
+        "error: it ended its process (exit code 3)",
+        "",
+    ),
+    "crashes_01.ipynb": (
+        theirs(double_code=CRASH + DOUBLE, area_code="raise SystemExit\n" + AREA),
+        "error: it ended its process (signal 11)",
+        "error: SystemExit",
+        "",
+    ),
+    "asks_01.ipynb": (theirs(double_code="input()\n" + DOUBLE), "error: EOFError", "correct", ""),
+    "hog_01.ipynb": (
+        theirs(double_code="x = bytearray(9 * 2**30)\n" + DOUBLE),
+        "error: ",
+        "correct",
+        "",
+    ),
+    "large_01.ipynb": (theirs(double_code=LARGE + DOUBLE), "error: OSError", "correct", ""),
+    "leaves_01.ipynb": (theirs(double_code=LEAVES), *FINE),
+    "essay.docx": ("Dear teacher", "", "", "not graded: a file .docx, not an .ipynb"),
+    "berta_01.ipynb": (theirs(), "correct", "correct", "one of 2 files"),
+    "berta_01 (1).ipynb": (theirs(), "correct", "correct", "one of 2 files"),
+    f"{ACCENTS}_01_tiny.ipynb": (theirs(), *FINE),
+    "José/homework.ipynb": (theirs(), *FINE),
+    "=1+1_01.ipynb": (theirs(), *FINE),
+    "carl_02.ipynb": (second(theirs()), "", "", "not graded: our cell setup-2 fails: ValueError"),
+    "mystery.ipynb": (renamed(theirs()), "", "", "not graded: which notebook is it?"),
+}
+BOUNDED = "error: BlockingIOError" if sandbox.can_be_nobody() else "correct"
+WALLED = {  # where the system has namespaces
+    "bomb_01.ipynb": (theirs(double_code=BOMB), BOUNDED, "correct", ""),
+    "fills_01.ipynb": (theirs(double_code=FILL), "error: OSError: [Errno 28]", "correct", ""),
+    "edits_01.ipynb": (theirs(double_code=EDIT + DOUBLE), *FINE),
+    "peeks_01.ipynb": (theirs(double_code=PEEK), *FINE),
+    "calls_01.ipynb": (theirs(double_code=CALL + DOUBLE), "error: OSError: [Errno 101]", *FINE[1:]),
+}
+
+
+def run(folder, *options):
+    command = [sys.executable, str(ROOT / "tools" / "grade.py"), "in", "--out", "grades.csv"]
+    command += ["--notebooks", "ours", "--seconds", str(SECONDS), "--in-all", "60", *options]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8")
+
+
+def table(folder):
+    with (folder / "grades.csv").open(encoding="utf-8-sig", newline="") as file:
+        return {row["file"].removeprefix("./"): row for row in csv.DictReader(file)}
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory):
+    """Grade what is planted; return the folder, what was planted, and the program's result."""
+    folder = tmp_path_factory.mktemp("class")
+    (folder / "ours").mkdir()
+    nbformat.write(ours(), folder / "ours" / "01_tiny.ipynb")
+    nbformat.write(second(ours()), folder / "ours" / "02_ours_fails.ipynb")
+    walls = sandbox.run(str, 60) == "True"
+    planted = PLANTED | (WALLED if walls else {})
+    for name, (content, *_) in planted.items():
+        path = folder / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str):
+            path.write_text(content)
+        else:
+            content = copy.deepcopy(content)
+            for cell in content.cells:
+                cell.source = cell.source.replace("{folder!r}", repr(str(folder / "in")))
+            path.write_text(json.dumps(content))
+    deadline = time.mktime((2026, 11, 30, 18, 0, 0, 0, 0, -1))
+    for path in (folder / "in").rglob("*.ipynb"):
+        os.utime(path, (deadline, deadline + 3600 * path.name.startswith("late")))
+    (folder / "in" / ".DS_Store").touch()
+    before = contents(folder / "in")
+    result = run(folder, "--deadline", "2026-11-30 18:00")
+    assert result.returncode == 1, result.stdout + result.stderr  # for a notebook of ours fails
+    assert not walls or contents(folder / "in") == before
+    return folder, planted, result
+
+
+@pytest.mark.parametrize("name", [*PLANTED, *WALLED])
+def test_every_file_gets_its_row(graded, name):
+    folder, planted, _ = graded
+    if name not in planted:
+        pytest.skip("no namespaces on this system")
+    row, (_, first, second, remark) = table(folder)[name], planted[name]
+    found = (row["exercise 1"], row["exercise 2"], row["remark"])
+    for seen, expected in zip(found, (first, second, remark), strict=True):
+        assert seen.startswith(expected) and bool(seen) == bool(expected), found
+    points = f"{(first, second).count('correct')} of 2" if first else " of "
+    assert f"{row['correct']} of {row['of']}" == points
+
+
+def test_there_is_a_row_for_each_and_no_more(graded):
+    folder, planted, result = graded
+    assert table(folder).keys() == planted.keys()
+    assert f"{len(planted)} files, " in result.stdout
+    assert f"[{sum(bool(row[1]) for row in planted.values()) + 1}/" in result.stdout
+    assert "hangs_01.ipynb: 1 of 2\n" in result.stdout
+
+
+def test_students_are_told_apart(graded):
+    rows = table(graded[0])
+    assert rows["berta_01.ipynb"]["student"] == rows["berta_01 (1).ipynb"]["student"] == "berta"
+    assert rows[f"{ACCENTS}_01_tiny.ipynb"]["student"] == "Zoë Šťastná"
+    assert rows["José/homework.ipynb"]["student"] == "José"
+
+
+def test_a_file_name_is_no_formula(graded):
+    assert "\n./=1+1_01.ipynb," in (graded[0] / "grades.csv").read_text("utf-8-sig")
+
+
+def test_the_summary_counts_by_exercise(graded):
+    folder, planted, result = graded
+    line = next(line for line in result.stdout.splitlines() if line.startswith("1.2"))
+    second = [row[2].partition(":")[0] for row in planted.values() if row[1]]
+    assert line.split()[1:7] == [str(second.count(kind)) for kind in grade.OUTCOMES]
+    assert "1 x error: " in line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_nothing_is_left_running(graded):
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            commands.append(path.read_bytes())
+        except OSError:  # it has ended meanwhile
+            pass
+    assert not any(b"7777" in command for command in commands)
+
+
+def test_it_goes_on_where_it_stopped(graded):
+    folder, planted, _ = graded
+    before = table(folder)
+    (folder / "in" / "wrong_01.ipynb").write_text(json.dumps(theirs()))
+    lines = (folder / "grades.csv").read_text("utf-8-sig").splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith("anna_01")]
+    (folder / "grades.csv").write_text("".join(kept), "utf-8-sig")
+    result = run(folder)
+    assert " files, 3 to grade" in result.stdout
+    after = table(folder)
+    assert after["wrong_01.ipynb"]["correct"] == "2" and after["anna_01.ipynb"]["correct"] == "2"
+    assert after["hangs_01.ipynb"] == before["hangs_01.ipynb"]
+
+
+def test_a_wrong_call_gets_a_sentence(tmp_path, capsys):
+    other = tmp_path / "table.csv"
+    other.write_text("name,mark\nAnna,1\n")
+    for arguments, said in [
+        ([tmp_path / "none"], "no folder"),
+        ([tmp_path, "--out", other], "not a table of grade.py"),
+    ]:
+        with pytest.raises(SystemExit):
+            grade.main([str(argument) for argument in arguments])
+        assert said in capsys.readouterr().err
+    assert other.read_text() == "name,mark\nAnna,1\n"
+
+
+def test_our_own_mistake_is_not_the_students(graded):
+    row = table(graded[0])["carl_02.ipynb"]
+    assert row["notebook"] == "02_ours_fails" and graded[2].returncode == 1
+
+
+def test_an_answer_takes_what_it_needs_and_no_more(tmp_path):
+    nbformat.write(ours(), tmp_path / "01_tiny.ipynb")
+    tiny = grade.Ours(tmp_path / "01_tiny.ipynb")
+    cells = [("setup", "factor = 9"), ("a", "import os"), ("b", "def plus(x): return minus(x)")]
+    cells += [("c", "def minus(x): return 1\nwhile True: pass"), ("d", "class Unused: pass")]
+    cells += [("double-code", "def double(x):\n    return plus(x)"), ("area-code", "(")]
+    assert grade.answer(cells, "1.1", tiny) == [
+        "def plus(x):\n    return minus(x)",
+        "def minus(x):\n    return 1",
+        "def double(x):\n    return plus(x)",
+    ]
+    assert grade.answer(cells, "1.2", tiny) == ["("]  # to be told what is wrong with it
+    assert grade.answer(cells[:5], "1.1", tiny) == []
+
+
+def test_each_notebook_fits_the_table():
+    for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+        assert 1 <= len(grade.Ours(path).exercises) <= grade.EXERCISES
+
+
+@pytest.mark.slow
+def test_our_own_solutions_get_full_marks(tmp_path):
+    (tmp_path / "in").mkdir()
+    (path,) = (ROOT / "notebooks").glob("02*.ipynb")
+    (tmp_path / "in" / "teacher.ipynb").write_bytes(path.read_bytes())
+    copied = student_copy(nbformat.read(path, as_version=4))
+    nbformat.write(copied, tmp_path / "in" / "student.ipynb")
+    result = run(tmp_path, "--notebooks", str(path.parent), "--seconds", "60", "--in-all", "240")
+    rows = table(tmp_path)
+    assert rows["teacher.ipynb"]["notebook"] == path.stem, result.stderr
+    assert rows["teacher.ipynb"]["correct"] == rows["teacher.ipynb"]["of"] == "4"
+    assert [rows["student.ipynb"][f"exercise {n}"] for n in range(1, 5)] == ["not attempted"] * 4
