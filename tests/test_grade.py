@@ -15,7 +15,7 @@ import pytest
 from house_rules import ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from tools import grade, sandbox
+from tools import grade, sandbox, submissions
 from tools.student import student_copy
 
 if not hasattr(os, "fork"):
@@ -329,22 +329,29 @@ def test_our_own_mistake_is_not_the_students(graded):
 
 def test_an_answer_takes_what_it_needs_and_no_more(tmp_path):
     nbformat.write(ours(), tmp_path / "01_tiny.ipynb")
-    tiny = grade.Ours(tmp_path / "01_tiny.ipynb")
+    tiny = submissions.Ours(tmp_path / "01_tiny.ipynb")
     cells = [("setup", "factor = 9"), ("a", "import os"), ("b", "def plus(x): return minus(x)")]
     cells += [("c", "def minus(x): return 1\nwhile True: pass"), ("d", "class Unused: pass")]
     cells += [("double-code", "def double(x):\n    return plus(x)"), ("area-code", "(")]
-    assert grade.answer(cells, "1.1", tiny) == [
+    first, second = tiny.exercises["1.1"], tiny.exercises["1.2"]
+    assert submissions.answer(cells, first, tiny) == [
         "def plus(x):\n    return minus(x)",
         "def minus(x):\n    return 1",
         "def double(x):\n    return plus(x)",
     ]
-    assert grade.answer(cells, "1.2", tiny) == ["("]  # to be told what is wrong with it
-    assert grade.answer(cells[:5], "1.1", tiny) == []
+    assert submissions.answer(cells, second, tiny) == ["("]  # to be told what is wrong with it
+    assert submissions.answer(cells[:5], first, tiny) == []
+
+
+@pytest.mark.parametrize("name", ["anna_02", "02-anna (1)", "02_tiny anna Kopie", "anna_v2-02"])
+def test_the_name_of_a_file_says_whose_it_is(name):
+    assert submissions.student_of(name, "02_tiny") in ("anna", "anna_v2")
+    assert submissions.student_of("essay 2", "") == "essay 2"
 
 
 def test_each_notebook_fits_the_table():
     for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
-        assert 1 <= len(grade.Ours(path).exercises) <= grade.EXERCISES
+        assert 1 <= len(submissions.Ours(path).exercises) <= len(grade.EXERCISES)
 
 
 @pytest.mark.slow

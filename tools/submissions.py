@@ -1,0 +1,195 @@
+"""Read our notebooks and what students handed in: which notebook it is, whose, and what to run.
+
+Nothing of a student's is run here; grade.py does that.
+"""
+
+import ast
+import hashlib
+import json
+import re
+import unicodedata
+from collections import Counter
+from datetime import datetime
+
+import nbformat
+
+from tools.student import SOLUTION
+
+CHECK = re.compile(r'exercise\("(\d+\.\d+)"\)')
+COPY = re.compile(r"(?i)[ _-]*(\(\d+\)|copy *\d*|kopie *\d*|v\d+|final)$")  # of a file's name
+LARGEST = 50 * 2**20  # bytes of a notebook
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
+
+
+class Exercise:
+    """What an exercise asks for, by the ids of its answers' cells, and our cells that check it.
+
+    Our solution is not kept: an answer runs where this object lies in memory.
+    """
+
+    def __init__(self, cells):
+        answers = [cell for cell in cells if SOLUTION.search(cell.source)]
+        self.answers = {cell.id: made(*statements(cell.source)) for cell in answers}
+        self.asked = set().union(*self.answers.values())
+        self.checks = [cell.source for cell in cells if cell.id not in self.answers]
+
+
+class Ours:
+    """Our copy of a notebook: its ordinary cells (id, source), its exercises by their number."""
+
+    def __init__(self, path):
+        self.stem, self.ordinary, self.exercises, own = path.stem, [], {}, []
+        cells = nbformat.read(path, as_version=4).cells
+        cells = [cell for cell in cells if cell.cell_type == "code"]
+        for cell in cells:
+            if own or SOLUTION.search(cell.source):
+                own.append(cell)
+            else:
+                self.ordinary.append((cell.id, cell.source))
+            if own and (found := CHECK.search(cell.source)):
+                self.exercises[found[1]], own = Exercise(own), []
+        self.ids = {cell.id for cell in cells}
+        self.answers = set().union(*(exercise.answers for exercise in self.exercises.values()))
+        self.asked = set().union(*(exercise.asked for exercise in self.exercises.values()))
+
+
+class Submission:
+    """A student's file: name, digest, student, what is to be remarked, code cells (id, source).
+
+    `ours` is the notebook that it answers; None, with a remark, if it cannot be graded.
+    """
+
+    def __init__(self, path, folder, series, deadline=None):
+        self.file = printable(str(path.relative_to(folder)))
+        if self.file[0] in "=+-@":  # a formula to Excel
+            self.file = f"./{self.file}"
+        self.digest, self.cells, self.ours, self.remarks = "", [], None, []
+        try:
+            self.cells = self._read(path)
+            self.ours = self._find(path.stem, series)
+            late = datetime.fromtimestamp(path.stat().st_mtime) - (deadline or datetime.max)
+            if late.total_seconds() > 0:
+                self.remarks.append(f"late by {str(late).partition('.')[0]}")
+        except (OSError, ValueError) as error:
+            self.remarks.append(printable(f"not graded: {error}"))
+        folders = path.relative_to(folder).parts[:-1]
+        stem = self.ours.stem if self.ours else ""
+        student = printable(folders[0] if folders else student_of(path.stem, stem))
+        self.student = unicodedata.normalize("NFC", student)  # as accents are usually written
+
+    def _read(self, path):
+        """Return the code cells; raise ValueError if the file is no notebook."""
+        if path.is_symlink() or not path.is_file():
+            raise ValueError("a link or a device, not a file")
+        if (size := path.stat().st_size) > LARGEST:
+            raise ValueError(f"{size / 2**20:.0f} MiB, more than {LARGEST / 2**20:.0f}")
+        data = path.read_bytes()
+        self.digest = hashlib.sha256(data).hexdigest()[:16]
+        if path.suffix.lower() != ".ipynb":
+            raise ValueError(f"a file {path.suffix or 'without ending'}, not an .ipynb")
+        try:
+            cells = [cell for cell in json.loads(data)["cells"] if cell["cell_type"] == "code"]
+            return [(str(cell.get("id")), "".join(cell["source"])) for cell in cells]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"not a notebook ({type(error).__name__}: {error})") from None
+
+    def _find(self, stem, series):
+        """Return the notebook that this answers, by ids that no other has, else by its number."""
+        theirs = {cell_id for cell_id, _ in self.cells}
+        known = Counter(cell_id for ours in series for cell_id in ours.ids)
+        shared = {ours: sum(known[i] == 1 for i in ours.ids & theirs) for ours in series}
+        best = max(series, key=shared.get, default=None)
+        if best and shared[best]:
+            return best
+        numbers = re.findall(r"(?<!\d)\d\d(?!\d)", stem)
+        named = [ours for ours in series if ours.stem[:2] in numbers]
+        if len(named) != 1:
+            raise ValueError("which notebook is it? Neither its cells nor its name say so")
+        return named[0]
+
+
+def submissions_in(folder, series, deadline=None, except_for=None):
+    """Return the files in a folder and in its subfolders, hidden ones left out, as submissions."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+        if not hidden and (path.is_symlink() or not path.is_dir()) and path.resolve() != except_for:
+            found.append(Submission(path, folder, series, deadline))
+    files = Counter((one.student.casefold(), one.ours) for one in found if one.ours)
+    for one in found:
+        if (count := files[one.student.casefold(), one.ours]) > 1:
+            one.remarks.append(f"one of {count} files of this student")
+    return found
+
+
+def printable(text):
+    """Return a text with escapes for the bytes of a name that are no letters."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def student_of(name, stem):
+    """Return what is left of a file's name without the notebook's name, or its number alone."""
+    name = name.replace(stem or "\0", "")
+    while name != (shorter := COPY.sub("", name.strip(" _-."))):
+        name = shorter
+    return re.sub(rf"(?<!\d){stem[:2]}(?!\d)", "", name).strip(" _-.") if stem else name
+
+
+def answer(cells, exercise, ours):
+    """Return the sources to run for an exercise; none if nothing defines what it asks for.
+
+    The cell of an answer is taken whole; of the student's other cells, the definitions that it
+    needs. Of several definitions the last counts, as it did when the student ran the notebook.
+    """
+    own, others = {}, {}  # sources and statements, by their place
+    for n, (cell_id, source) in enumerate(cells):
+        source = re.sub(r"(?m)^[%!?].*$", "", source)  # for IPython, not for Python
+        if cell_id in exercise.answers:
+            own[n, 0] = source
+        elif cell_id not in ours.ids or cell_id in ours.answers:
+            others.update({(n, m): s for m, s in enumerate(statements(source) or [])})
+    parts = [statements(source) for source in own.values()]
+    broken = None in parts  # run all the same, for the student to be told why
+    whole = [statement for part in parts for statement in part or []]
+    needed, chosen = exercise.asked | read(*whole) | {"*"}, {}
+    others = {place: s for place, s in others.items() if defines(s, exercise.asked)}
+    while new := {p: s for p, s in others.items() if p not in chosen and made(s) & needed}:
+        chosen |= new
+        needed |= read(*new.values())
+    if not broken and not exercise.asked <= made(*whole, *chosen.values()):
+        return []
+    sources = own | {place: ast.unparse(statement) for place, statement in chosen.items()}
+    return [sources[place] for place in sorted(sources)]
+
+
+def statements(source):
+    """Return the statements of a source text; None if it is not Python."""
+    try:
+        return ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def defines(statement, asked):
+    """Say whether a statement does no more than define, or makes one of the names asked for."""
+    return isinstance(statement, DEFINITIONS) or bool(made(statement) & asked)
+
+
+def made(*trees):
+    """Return the names that statements make at their top level; `*` if they may be any."""
+    names = set()
+    for tree in trees:
+        if isinstance(tree, (ast.Import, ast.ImportFrom)):
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in tree.names}
+        elif isinstance(tree, DEFINITIONS):
+            names.add(tree.name)
+        else:
+            stored = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+            names |= {node.id for node in stored if isinstance(node.ctx, ast.Store)}
+    return names
+
+
+def read(*trees):
+    """Return all names that occur in statements."""
+    return {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
