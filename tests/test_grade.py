@@ -102,10 +102,10 @@ CHEAT = (
     "print('Exercise 1.1: correct.')\ndef double(x):\n    return 7"
 )
 LEAVES = (
-    "import subprocess, sys\ncommand = [sys.executable, '-c', 'import time; time.sleep(7777)']\n"
+    "import subprocess, sys\ncommand = [sys.executable, '-c', 'import time; time.sleep(777123)']\n"
     "subprocess.Popen(command, start_new_session=True)\n" + DOUBLE
 )
-BOMB = "import subprocess\nfor _ in range(300): subprocess.Popen(['sleep', '7777'])\n" + DOUBLE
+BOMB = "import subprocess\nfor _ in range(300): subprocess.Popen(['sleep', '777123'])\n" + DOUBLE
 FILL = "for n in range(99):\n    open(f'{n}.bin', 'wb').write(bytes(2**20))\n" + DOUBLE
 LARGE = "with open('1.bin', 'wb') as f:\n    while True: f.write(bytes(2**20))\n"
 EDIT = (
@@ -199,6 +199,12 @@ WALLED = {  # where the system has namespaces
 }
 
 
+def python(code):
+    """Run code that uses the sandbox in a process that has no threads; return what it prints."""
+    command = [sys.executable, "-c", f"from tools import sandbox\n{code}"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+
+
 def run(folder, *options):
     command = [sys.executable, str(ROOT / "tools" / "grade.py"), "in", "--out", "grades.csv"]
     command += ["--notebooks", "ours", "--seconds", str(SECONDS), "--in-all", "60", *options]
@@ -221,7 +227,7 @@ def graded(tmp_path_factory):
     (folder / "ours").mkdir()
     nbformat.write(ours(), folder / "ours" / "01_tiny.ipynb")
     nbformat.write(second(ours()), folder / "ours" / "02_ours_fails.ipynb")
-    walls = sandbox.run(str, 60) == "True"
+    walls = python("print(sandbox.run(str, 60))") == "True\n"
     planted = PLANTED | (WALLED if walls else {})
     for name, (content, *_) in planted.items():
         path = folder / "in" / name
@@ -284,6 +290,36 @@ def test_the_summary_counts_by_exercise(graded):
     assert "1 x error: " in line
 
 
+WITHOUT_NAMESPACES = """
+import os, subprocess, time
+sandbox.libc = None
+
+def hang(walls):
+    subprocess.Popen(["sleep", "777123"])
+    time.sleep(99)
+
+def outcome(function, seconds):
+    try:
+        return sandbox.run(function, seconds)
+    except (TimeoutError, ChildProcessError) as error:
+        return repr(error)
+
+print(outcome(lambda walls: f"{walls} {os.listdir()}", 60))
+print(outcome(lambda walls: os._exit(7), 60))
+print(outcome(lambda walls: os.kill(os.getpid(), 9), 60))
+print(outcome(hang, 2))
+"""
+
+
+def test_without_namespaces_there_are_limits_all_the_same():
+    assert python(WITHOUT_NAMESPACES).splitlines() == [
+        "False []",
+        "ChildProcessError('exit code 7')",
+        "ChildProcessError('signal 9')",
+        "TimeoutError()",
+    ]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_nothing_is_left_running(graded):
     commands = []
@@ -292,7 +328,7 @@ def test_nothing_is_left_running(graded):
             commands.append(path.read_bytes())
         except OSError:  # it has ended meanwhile
             pass
-    assert not any(b"7777" in command for command in commands)
+    assert not any(b"777123" in command for command in commands)
 
 
 def test_it_goes_on_where_it_stopped(graded):
@@ -314,6 +350,7 @@ def test_a_wrong_call_gets_a_sentence(tmp_path, capsys):
     other.write_text("name,mark\nAnna,1\n")
     for arguments, said in [
         ([tmp_path / "none"], "no folder"),
+        ([tmp_path, "--out", tmp_path / "none" / "table.csv"], "none that one may write to"),
         ([tmp_path, "--out", other], "not a table of grade.py"),
     ]:
         with pytest.raises(SystemExit):

@@ -181,6 +181,8 @@ def parse(arguments):
         parser.error("Windows cannot fork: use WSL, or the container that this file's head shows")
     if not chosen.submissions.is_dir():
         parser.error(f"no folder {chosen.submissions}")
+    if not os.access(chosen.out.parent, os.W_OK):
+        parser.error(f"no folder {chosen.out.parent}, or none that one may write to")
     chosen.notebooks = chosen.notebooks.resolve()
     try:
         chosen.known = load(chosen.out)
@@ -225,6 +227,7 @@ def main(arguments=None):
         rows[one.file] = row_of(one, rows.get(one.file, {"sha256": None}))
         if one.ours and not rows[one.file]["of"]:
             waiting[one.ours].append(one)
+            rows[one.file]["remark"] = "; ".join(["not graded yet", *one.remarks])
     store(out, rows)
     total, done = sum(map(len, waiting.values())), 0
     print(f"{len(everything)} files, {total} to grade. {WALLS[sandbox.run(str, 60)]}", flush=True)
@@ -236,6 +239,7 @@ def main(arguments=None):
                 row["remark"] = "; ".join([result, *one.remarks])
             else:
                 row.update(correct=outcomes.count("correct"), of=len(outcomes))
+                row["remark"] = "; ".join(one.remarks)
                 row.update(zip(EXERCISES, outcomes, strict=False))
                 result = f"{row['correct']} of {row['of']}"
             store(out, rows)

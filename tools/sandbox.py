@@ -43,7 +43,7 @@ def run(function, seconds, hidden=(), memory=MEMORY):
         keeper = os.fork()
         if keeper == 0:
             try:
-                _keep(function, writer, Path(folder), hidden, memory)
+                _keep(function, writer, Path(folder), hidden, memory, seconds)
             finally:
                 os._exit(1)
         os.close(writer)
@@ -61,7 +61,7 @@ def run(function, seconds, hidden=(), memory=MEMORY):
     return text.decode("utf-8", "replace")
 
 
-def _keep(function, writer, folder, hidden, memory):
+def _keep(function, writer, folder, hidden, memory, seconds):
     """Start the process that runs the function; end when it ends, or kill it when asked to end."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     os.setsid()
@@ -81,6 +81,8 @@ def _keep(function, writer, folder, hidden, memory):
                 how(inmate, signal.SIGKILL)
 
     signal.signal(signal.SIGTERM, kill)
+    signal.signal(signal.SIGALRM, kill)
+    signal.alarm(int(seconds) + 10)  # should whoever asks be no more
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     code = os.waitstatus_to_exitcode(os.waitpid(inmate, 0)[1])
     kill()  # what it started

@@ -75,7 +75,7 @@ class Submission:
         folders = path.relative_to(folder).parts[:-1]
         stem = self.ours.stem if self.ours else ""
         student = printable(folders[0] if folders else student_of(path.stem, stem))
-        self.student = unicodedata.normalize("NFC", student)  # as accents are usually written
+        self.student = unicodedata.normalize("NFC", student).lstrip("=+-@")  # accents composed
 
     def _read(self, path):
         """Return the code cells; raise ValueError if the file is no notebook."""
