@@ -43,7 +43,7 @@ DOUBLE, AREA = (
     "def double(x):\n    return x + x",
     "def area(width, height):\n    return height * width",
 )
-SECONDS = 6  # an exercise that hangs costs them; under a heavy load a good one needs some
+SECONDS = 10  # an exercise that hangs costs them; under a heavy load a good one needs some
 
 
 def ours():
@@ -105,7 +105,7 @@ LEAVES = (
     "import subprocess, sys\ncommand = [sys.executable, '-c', 'import time; time.sleep(777123)']\n"
     "subprocess.Popen(command, start_new_session=True)\n" + DOUBLE
 )
-BOMB = "import subprocess\nfor _ in range(300): subprocess.Popen(['sleep', '777123'])\n" + DOUBLE
+BOMB = "import subprocess\nfor _ in range(80): subprocess.Popen(['sleep', '777123'])\n" + DOUBLE
 FILL = "for n in range(99):\n    open(f'{n}.bin', 'wb').write(bytes(2**20))\n" + DOUBLE
 LARGE = "with open('1.bin', 'wb') as f:\n    while True: f.write(bytes(2**20))\n"
 EDIT = (
@@ -141,7 +141,7 @@ PLANTED = {
         "correct",
         "",
     ),
-    "hangs_01.ipynb": (theirs(double_code=HANG), "timed out: 6 s", "correct", ""),
+    "hangs_01.ipynb": (theirs(double_code=HANG), "timed out: 10 s", "correct", ""),
     "endless_01.ipynb": (
         theirs(double_code=ENDLESS + DOUBLE),
         "error: OSError: more than 1,048,576 characters",

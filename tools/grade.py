@@ -193,7 +193,8 @@ def parse(arguments):
 
 def graded(group, ours, chosen):
     """Grade one notebook's submissions, in order; yield each with its outcomes or a reason."""
-    hidden = [chosen.submissions.resolve(), chosen.notebooks, ROOT / "tests"]
+    hidden = [chosen.submissions.resolve(), chosen.notebooks]
+    hidden += [ROOT / name for name in ("tests", "exam", "build", ".git")]  # solutions lie there
     waiting = list(group)
     while waiting:
         with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
