@@ -23,7 +23,7 @@ from PIL import Image
 from densenet_lib.checkpoints import build_network, load_checkpoint, recorded
 from densenet_lib.densenet import DenseNet
 from densenet_lib.training import RECIPES, Recipe
-from tools import bench, reference_runs, refresh, run_all, setup, site, student
+from tools import bench, reference_runs, refresh, reuse, run_all, setup, site, student
 
 KERNELSPEC = {"kernelspec": refresh.KERNEL}
 RUNNER = [sys.executable, str(ROOT / "tools" / "run_all.py")]
@@ -497,7 +497,9 @@ def test_the_benchmark_feeds_the_same_numbers_both_ways(monkeypatch, capsys):
 
 
 RECORDED = sorted(
-    set(reference_runs.RECORDED.glob("*.json")) - {reference_runs.RECORDED / "bench.json"}
+    path
+    for path in reference_runs.RECORDED.glob("*.json")
+    if path.stem not in ("bench", "reuse")  # measurements of notebooks 13 and 11
 )
 
 
@@ -561,6 +563,23 @@ def test_a_recorded_run_is_whole_and_what_it_says(path):
         network = build_network(load_checkpoint(checkpoint))
         assert load_checkpoint(checkpoint)["test"] == found["test"]
         assert sum(p.numel() for p in network.parameters()) <= 240_000
+
+
+def test_feature_reuse_is_measured_by_the_functions_of_its_notebook():
+    notebook, found = reuse.definitions(reuse.NOTEBOOK), recorded("reuse")
+    about = found.pop("about")
+    assert about["data"]["name"] == "CIFAR-10, JPEG copy" and not hasattr(notebook, "net")
+    kinds = ("untrained", *notebook.SETTINGS)
+    assert set(found) == {f"{kind}-{seed}" for kind in kinds for seed in range(3)}
+    for name, run in found.items():
+        sizes = [len(reader.sizes) for reader in notebook.readers(notebook.build(0))]
+        assert all([len(values) for values in run[key]] == sizes for key in notebook.MEASURES)
+        if name.startswith("untrained"):  # its weights are known: measure them again
+            everyone = notebook.readers(notebook.build(int(name[-1])))
+            for again, before in zip(map(notebook.by_weight, everyone), run["weight"], strict=True):
+                assert again == pytest.approx(before, rel=1e-3)
+        else:
+            assert all(len(curve) == len(notebook.STEPS) for curve in run["removed"].values())
 
 
 def test_the_ablations_are_the_networks_that_they_are_called():
