@@ -68,9 +68,9 @@ ABLATIONS = {  # of notebook 08: name -> arguments of DenseNet
     "bc-12-233": _net(12, 2, 3, 3),
     "bc-20-1": _net(20, 1, 1, 1),
 }
-# Dense against residual, for notebook 09. Beside one dense network stand three
-# residual ones, equal to it in parameters, in MACs and, roughly, in seconds; and a small dense one
-# that keeps as many bytes while training as the second of them.
+# Dense against residual, for notebook 09. Beside one dense network stand three residual ones, equal
+# to it in parameters, in MACs and, roughly, in seconds; and a small dense one that keeps as many
+# bytes while training as the second of them.
 RIVALS = {
     "dense": _net(12, 2, 3, 4),
     "dense-bytes": _net(8, 1, 2, 6),
@@ -103,13 +103,12 @@ def _kind(net):
     return net.get("kind", "dense")
 
 
-def _rival(net, recipe, rate, seed, epochs=1, **kept):
-    """Return a run of notebook 09 or 11, on the photographs of notebook 08."""
+def _rival(net, recipe, rate, seed):
+    """Return a run of notebook 09, on the photographs of notebook 08."""
     settings = {"learning_rate": rate, **RIVAL_RECIPES[recipe][0]}
     return Reference(
-        f"--net '{json.dumps(net)}' --recipe '{json.dumps(settings)}' --epochs {epochs} "
-        f"--limit 25000 --validation 5000 --seed {seed} --channels-last",
-        **kept,
+        f"--net '{json.dumps(net)}' --recipe '{json.dumps(settings)}' --epochs 1 "
+        f"--limit 25000 --validation 5000 --seed {seed} --channels-last"
     )
 
 
