@@ -17,15 +17,19 @@ OUT :=
 ifeq ($(VENV),)
   PY := $(PYTHON)
   READY :=
+  READY_BOOK :=
+  READY_BROWSER :=
 else
   PY := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
   READY := $(VENV)/.complete
+  READY_BOOK := $(VENV)/.complete-book
+  READY_BROWSER := $(VENV)/.complete-browser
 endif
 RUN_OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$(DATA)") \
   $(if $(DEVICE),--device $(DEVICE)) $(if $(SEED),--seed $(SEED)) \
   $(if $(JOBS),--jobs $(JOBS)) $(if $(ONLY),--only $(ONLY))
 
-.PHONY: help setup run-all test lint lab data refresh student grade site reference-runs bench clean
+.PHONY: help setup run-all test lint lab data refresh student grade site test-browser reference-runs bench clean
 
 help: ## this list
 	@echo "make TARGET [NAME=value ...]"
@@ -61,7 +65,10 @@ student: $(READY) ## write the notebooks without solutions into build/student/
 grade: $(READY) ## grade what students handed in (SUBMISSIONS=folder, OUT=grades.csv)
 	$(PY) tools/grade.py $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(if $(OUT),--out "$(OUT)")
 
-site: $(READY) ## turn what run-all executed into HTML pages in build/site/
+test-browser: $(READY) $(READY_BROWSER) ## try pages and JupyterLab in Chromium, where it is installed
+	$(PY) tools/test.py browser
+
+site: $(READY) $(READY_BOOK) ## turn what run-all executed into HTML pages in build/site/
 	$(PY) tools/site.py
 
 reference-runs: $(READY) ## train what recorded/ shows, or go on with it (DATA=cifar10, MINUTES=60)
@@ -77,3 +84,6 @@ clean: ## delete what was built (build/ and caches; .venv and data stay)
 
 $(VENV)/.complete: pyproject.toml
 	$(PYTHON) tools/setup.py $(VENV)
+
+$(VENV)/.complete-%: pyproject.toml $(VENV)/.complete
+	$(PYTHON) tools/setup.py $(VENV) $*

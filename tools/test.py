@@ -1,7 +1,8 @@
 """Check everything, as CI does: code, units, stored outputs, and a folder of pictures.
 
-python tools/test.py              all steps, then a summary
+python tools/test.py              all steps but `browser`, then a summary
 python tools/test.py lint unit    only these
+python tools/test.py browser      pages and JupyterLab in Chromium (it needs the extra `browser`)
 
 Units and notebooks run beside each other, one thread each: on two cores that takes least time.
 """
@@ -24,7 +25,9 @@ STEPS = {
     "notebooks": [f"-m pytest notebooks {NBVAL} --nbval-kernel-startup-timeout 120"],
     "student": ["tools/student.py"],
     "folder": ["tools/any_folder.py two"],
+    "browser": ["-m pytest tests/browser"],
 }
+APART = ("browser",)  # only when asked for
 TOGETHER = ("unit", "notebooks")  # the two long ones
 
 
@@ -79,8 +82,8 @@ def run(steps):
 def main():
     """Run the chosen steps, print a summary, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("steps", nargs="*", metavar="step", help=f"{', '.join(STEPS)} (all)")
-    steps = parser.parse_args().steps or list(STEPS)
+    parser.add_argument("steps", nargs="*", metavar="step", help=", ".join(STEPS))
+    steps = parser.parse_args().steps or [name for name in STEPS if name not in APART]
     if wrong := set(steps) - set(STEPS):
         parser.error(f"no step {', '.join(sorted(wrong))}: there are {', '.join(STEPS)}")
     summary = run(steps)
