@@ -13,6 +13,8 @@ MINUTES :=
 QUICK :=
 SUBMISSIONS :=
 OUT :=
+TORCH :=
+TESTED :=
 
 ifeq ($(VENV),)
   PY := $(PYTHON)
@@ -28,6 +30,7 @@ endif
 RUN_OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$(DATA)") \
   $(if $(DEVICE),--device $(DEVICE)) $(if $(SEED),--seed $(SEED)) \
   $(if $(JOBS),--jobs $(JOBS)) $(if $(ONLY),--only $(ONLY))
+SETUP_OPTIONS := $(if $(TORCH),--torch $(TORCH)) $(if $(TESTED),--tested)
 
 .PHONY: help setup run-all test lint lab data refresh student grade site test-browser reference-runs bench clean
 
@@ -37,6 +40,7 @@ help: ## this list
 	@echo
 	@echo "For run-all: PROFILE=quick|full  DATA=auto|shapes|cifar10|cifar100|FOLDER  SEED=0"
 	@echo "             DEVICE=auto|cpu|cuda|mps  JOBS=2 (notebooks at once)  ONLY=\"02 05\""
+	@echo "For setup:   TORCH=cpu|cuda|default (else: CPU without an NVIDIA GPU)  TESTED=1 (versions)"
 	@echo "Your own environment (conda): VENV= uses the python3 that is active, or PYTHON=..."
 
 setup: $(READY) ## the virtual environment .venv, if it is missing or pyproject.toml is newer
@@ -83,7 +87,7 @@ clean: ## delete what was built (build/ and caches; .venv and data stay)
 	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
 
 $(VENV)/.complete: pyproject.toml
-	$(PYTHON) tools/setup.py $(VENV)
+	$(PYTHON) tools/setup.py $(VENV) $(SETUP_OPTIONS)
 
 $(VENV)/.complete-%: pyproject.toml $(VENV)/.complete
-	$(PYTHON) tools/setup.py $(VENV) $*
+	$(PYTHON) tools/setup.py $(VENV) $* $(SETUP_OPTIONS)

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import os
-import runpy
 import shlex
 import shutil
 import signal
@@ -23,7 +22,7 @@ from PIL import Image
 from densenet_lib.checkpoints import build_network, load_checkpoint, recorded
 from densenet_lib.densenet import DenseNet
 from densenet_lib.training import RECIPES, Recipe
-from tools import bench, reference_runs, refresh, reuse, run_all, setup, site, student
+from tools import bench, reference_runs, refresh, reuse, run_all, site, student
 
 KERNELSPEC = {"kernelspec": refresh.KERNEL}
 RUNNER = [sys.executable, str(ROOT / "tools" / "run_all.py")]
@@ -346,28 +345,6 @@ def test_site_keeps_alt_texts_and_links(tmp_path, monkeypatch):
     assert 'href="01_b.html#top"' in text and 'href="https://a.org/x.ipynb"' in text
 
 
-def test_setup_marks_only_a_complete_environment(tmp_path, monkeypatch, capsys):
-    calls, code = [], 1
-    monkeypatch.setattr(subprocess, "call", lambda command: calls.append(command) or code)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match="set-up failed"):
-        setup.main(str(tmp_path))
-    assert not (tmp_path / ".complete").exists()
-    code = 0
-    setup.main(str(tmp_path))
-    assert (tmp_path / ".complete").exists()
-    assert calls[-2][:3] == [sys.executable, "-m", "venv"] and calls[-1][-2:] == [
-        "-e",
-        ".[notebooks]",
-    ]
-
-
-def test_an_old_python_is_told_so(monkeypatch):
-    monkeypatch.setattr(sys, "version_info", (3, 9, 18))
-    with pytest.raises(SystemExit, match="This is Python 3.9, but the series needs 3.10"):
-        runpy.run_path(str(ROOT / "tools" / "setup.py"))
-
-
 @pytest.fixture(autouse=True)
 def as_from_a_shell(monkeypatch):
     """Forget that `make test` may have called us: make says more when it runs inside make."""
@@ -406,6 +383,9 @@ def test_make_sets_up_when_it_is_time(make, tmp_path):
     os.utime(tmp_path / "pyproject.toml", (later, later))
     assert make("run-all").startswith("python3 tools/setup.py .venv ")
     assert "setup.py" not in make("run-all", "VENV=")
+    shown = make("test-browser", "TORCH=cpu", "TESTED=1", TORCH="cuda")
+    assert shown.startswith("python3 tools/setup.py .venv --torch cpu --tested ")
+    assert "setup.py .venv browser --torch cpu --tested" in shown
 
 
 def test_make_alone_lists_every_target():

@@ -1,0 +1,228 @@
+"""tools/setup.py: which PyTorch it takes, where it falls back, and what it says.
+
+The packages are tiny wheels in a folder. The "uv" among them installs from a second folder, which
+stands for the index of the CPU build.
+"""
+
+import ast
+import inspect
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from house_rules import ROOT
+from packaging.specifiers import SpecifierSet
+
+from tools import setup
+
+UV = """
+import os, subprocess, sys
+python, cpu = sys.argv[4], os.environ["CPU_INDEX"]
+assert sys.argv[1:4] == ["pip", "install", "--python"], sys.argv
+assert sys.argv[5:8] == ["--no-deps", "--torch-backend", "cpu"], sys.argv
+if not os.path.isdir(cpu):
+    sys.exit("uv: no answer")
+if "--dry-run" not in sys.argv:
+    command = [python, "-m", "pip", "install", "--no-deps", "--no-index", "--find-links", cpu]
+    sys.exit(subprocess.call(command + sys.argv[8:]))
+"""
+BACKEND = """
+def build_editable(folder, config_settings=None, metadata_directory=None):
+    return wheel(folder, "densenet-lib", "0.1", needs=["torch>=2.6", "tiny", "torchvision"])
+def get_requires_for_build_editable(config_settings=None):
+    return []
+"""
+PROJECT = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+[project]
+name = "densenet-lib"
+version = "0.1"
+"""
+
+
+def wheel(folder, name, version, files=None, needs=()):
+    """Write a wheel into `folder` that holds `files` {path: text}, and return its file name."""
+    info = f"{name.replace('-', '_')}-{version}.dist-info"
+    metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"]
+    metadata += [f"Requires-Dist: {need}" for need in needs] + ["Provides-Extra: notebooks"]
+    files = files or {f"{name.replace('-', '_')}/__init__.py": ""}
+    files = {**files, f"{info}/METADATA": "\n".join(metadata) + "\n"}
+    files[f"{info}/WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
+    file = info.replace(".dist-info", "-py3-none-any.whl")
+    with zipfile.ZipFile(os.path.join(folder, file), "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+    return file
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Return a function that runs the set-up in a project with tiny packages: exit code, text."""
+    (tmp_path / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "setup.py", tmp_path / "tools")
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    imports = "import os, zipfile\n"
+    (tmp_path / "backend.py").write_text(imports + inspect.getsource(wheel) + BACKEND)
+    plain, cpu, empty = (tmp_path / name for name in ("plain", "cpu", "empty"))
+    for folder in (plain, cpu, empty):
+        folder.mkdir()
+    for number in ("2.14.1", "2.15.0"):
+        wheel(plain, "torch", number, needs=["nvidia-cudnn"])
+        for name in ("torch", "torchvision"):
+            wheel(cpu, name, f"{number}+cpu")
+        wheel(plain, "torchvision", number)
+    wheel(plain, "nvidia-cudnn", "13", {"nvidia/cudnn.so": ""})
+    wheel(plain, "uv", "0.9.0", {"uv/__init__.py": "", "uv/__main__.py": UV})
+    for number in ("1.0", "1.1"):
+        wheel(plain, "tiny", number)
+
+    def run(*options, constraints):
+        (tmp_path / "constraints.txt").write_text(constraints)
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "UV_"))}
+        environment |= {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": empty.as_uri()}
+        environment |= {"PIP_FIND_LINKS": str(plain), "CPU_INDEX": str(cpu)}
+        command = [sys.executable, "tools/setup.py", *options]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        result = subprocess.run(command, cwd=tmp_path, env=environment, **pipes)
+        return result.returncode, result.stdout
+
+    run.folder = tmp_path
+    return run
+
+
+def test_the_cpu_build_in_the_tested_versions(project):
+    pins = "# a comment\ntorch==2.14.1\ntorchvision==2.14.1\ntiny==1.0\nunused==9\n"
+    code, said = project("--torch", "cpu", "--tested", constraints=pins)
+    assert code == 0 and "PyTorch: the CPU build, as wished.\n" in said, said
+    size = r"\.venv takes 0\.\d GB, of which PyTorch 2\.14\.1\+cpu \(without NVIDIA's libraries\) "
+    assert re.search(size + r"0\.0 GB\.\nAll as tested\.\n", said), said
+    assert (project.folder / ".venv" / ".complete").exists()
+    there, _ = setup.look(project.folder / ".venv" / setup.SCRIPTS / "python")
+    assert there["tiny"] == "1.0" and "uv" not in there and "nvidia-cudnn" not in there
+
+
+def test_it_goes_on_where_neither_can_be_had(project):
+    (project.folder / "cpu").rename(project.folder / "elsewhere")
+    code, said = project("venv", "--torch", "cpu", "--tested", constraints="tiny==7\ntorch==2.14.1")
+    assert code == 0 and "uv: no answer" in said, said
+    assert "That build cannot be had here, see above. Going on with pip's own." in said
+    assert "The tested versions cannot all be had here, see above." in said
+    assert "PyTorch 2.15.0 (with NVIDIA's libraries)" in said
+    assert said.endswith("tiny 1.1 (tested: 7), torch 2.15.0 (tested: 2.14.1)\n")
+
+
+@pytest.mark.parametrize(
+    ("platform", "gpu", "wish", "backend", "words"),
+    [
+        ("linux", False, "", "cpu", "no NVIDIA GPU was found"),
+        ("linux", True, "", None, "with CUDA, because there is an NVIDIA GPU"),
+        ("linux", True, "cpu", "cpu", "as wished"),
+        ("linux", False, "cuda", None, "as wished. On Linux it carries CUDA"),
+        ("linux", False, "default", None, "as wished"),
+        ("win32", True, "", None, "on Windows is the CPU's"),
+        ("win32", True, "cuda", "auto", "fits this machine's driver"),
+        ("darwin", False, "cuda", None, "no CUDA on a Mac"),
+    ],
+)
+def test_which_build_is_taken(platform, gpu, wish, backend, words, monkeypatch):
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(shutil, "which", lambda name: name if gpu else None)
+    monkeypatch.setattr(os.path, "exists", lambda path: False)
+    monkeypatch.delenv("PIP_NO_INDEX", raising=False)
+    chosen, sentence = setup.choose(wish)
+    assert chosen == backend and words in sentence
+    monkeypatch.setenv("PIP_NO_INDEX", "1")  # a folder of wheels: nothing is asked elsewhere
+    assert setup.choose(wish)[0] is None
+
+
+def test_an_index_that_never_answers_is_given_up(monkeypatch):
+    real, calls = subprocess.call, []
+
+    def call(command, **more):
+        calls.append(command)
+        hang = [sys.executable, "-c", "import time; time.sleep(60)"]
+        return real(hang, **more) if "--dry-run" in command else 0
+
+    monkeypatch.setattr(subprocess, "call", call)
+    monkeypatch.setattr(setup, "PATIENCE", 0.2)
+    assert not setup.with_uv("python", "cpu", [])
+    assert len(calls) == 2  # uv itself, and the question
+    monkeypatch.setattr(setup, "PATIENCE", 60)
+    monkeypatch.setattr(subprocess, "call", lambda command, **more: calls.append(command) or 0)
+    assert setup.with_uv("python", "cpu", setup.TESTED)
+    assert calls[-1][-4:] == ["-c", "constraints.txt", "torch", "torchvision"]
+
+
+def test_a_pytorch_that_is_there_stays(monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(setup, "look", lambda python: ({"torch": "2.14.1"}, ""))
+    monkeypatch.setattr(subprocess, "call", lambda command: calls.append(command) or 0)
+    assert setup.install("python", "book", "cpu", []) == 0
+    assert "PyTorch 2.14.1 is there already." in capsys.readouterr().out
+    assert calls == [[*setup.pip("python"), "-e", ".[book]"]]
+
+
+def test_only_a_complete_environment_is_marked(tmp_path, monkeypatch):
+    code = 1
+    monkeypatch.setattr(subprocess, "call", lambda command: code)
+    monkeypatch.setattr(setup, "look", lambda python: ({"torch": "2.14.1"}, ""))
+    monkeypatch.setattr(setup, "report", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="set-up failed"):
+        setup.main(str(tmp_path))
+    assert not (tmp_path / ".complete").exists()
+    code = 0
+    setup.main(str(tmp_path))
+    setup.main(str(tmp_path), "book")
+    assert (tmp_path / ".complete").exists() and (tmp_path / ".complete-book").exists()
+
+
+def test_sizes(tmp_path):
+    for folder, size in (("a", 1_400_000_000), ("a/b", 300_000_000), ("c", 5)):
+        (tmp_path / folder).mkdir()
+        with open(tmp_path / folder / "file", "wb") as file:
+            file.truncate(size)  # a file with a hole takes no room here
+    assert setup.gigabytes(tmp_path / "a", tmp_path / "none") == "1.7 GB"
+    assert setup.gigabytes(tmp_path / "c") == "0.0 GB"
+
+
+def test_an_old_python_is_told_so(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 9, 18))
+    with pytest.raises(SystemExit, match="This is Python 3.9, but the series needs 3.10"):
+        runpy.run_path(str(ROOT / "tools" / "setup.py"))
+
+
+def test_an_old_python_can_read_it_so_far():
+    """The sentence above is of no use where the file as a whole is a syntax error."""
+    tree = ast.parse((ROOT / "tools" / "setup.py").read_text("utf-8"))
+    lists = [node for node in ast.walk(tree) if isinstance(node, ast.List)]
+    young = (ast.JoinedStr, ast.NamedExpr, ast.AnnAssign, ast.Match, ast.AsyncFunctionDef)
+    assert not [node.lineno for node in ast.walk(tree) if isinstance(node, young)]
+    assert not [node.lineno for node in lists if any(isinstance(e, ast.Starred) for e in node.elts)]
+
+
+def test_an_unknown_build_is_refused():
+    command = [sys.executable, str(ROOT / "tools" / "setup.py"), "--torch", "gpu"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2 and "invalid choice: 'gpu'" in result.stderr
+
+
+def test_the_tested_versions_are_those_that_pyproject_allows():
+    """All that it names, extras included, has one version, within the bounds."""
+    pyproject = (ROOT / "pyproject.toml").read_text("utf-8")
+    asked = pyproject.partition("[project]")[2].partition("[tool.")[0]
+    bounds = dict(re.findall(r'"([\w-]+)(>=[\d.]+)"', asked))
+    text = (ROOT / "constraints.txt").read_text("utf-8")
+    tested = setup.pins(text)
+    assert len(bounds) > 12 and len(tested) == len(text.splitlines())
+    for name, bound in bounds.items():
+        assert tested[name] in SpecifierSet(bound), name
