@@ -55,7 +55,7 @@ lint: $(READY) ## check only the code's style
 	$(PY) tools/test.py lint
 
 lab: $(READY) ## open JupyterLab on the series
-	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks
+	$(PY) tools/lab.py
 
 data: $(READY) ## fetch CIFAR-10 (170 MB; DATA=cifar100 for the other)
 	$(PY) -m densenet_lib data $(if $(DATA),--source "$(DATA)")
