@@ -65,59 +65,84 @@ def wheel(folder, name, version, files=None, needs=()):
 
 
 @pytest.fixture
-def project(tmp_path):
-    """Return a function that runs the set-up in a project with tiny packages: exit code, text."""
-    (tmp_path / "tools").mkdir()
-    shutil.copy(ROOT / "tools" / "setup.py", tmp_path / "tools")
-    (tmp_path / "pyproject.toml").write_text(PROJECT)
-    imports = "import os, zipfile\n"
-    (tmp_path / "backend.py").write_text(imports + inspect.getsource(wheel) + BACKEND)
-    plain, cpu, empty = (tmp_path / name for name in ("plain", "cpu", "empty"))
-    for folder in (plain, cpu, empty):
-        folder.mkdir()
+def packages(tmp_path, monkeypatch):
+    """Let pip see nothing but tiny packages, in the folder `plain`; `cpu` is the other index."""
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+        monkeypatch.delenv(name)
+    for folder in ("plain", "cpu", "empty"):
+        (tmp_path / folder).mkdir()
     for number in ("2.14.1", "2.15.0"):
-        wheel(plain, "torch", number, needs=["nvidia-cudnn"])
         for name in ("torch", "torchvision"):
-            wheel(cpu, name, f"{number}+cpu")
-        wheel(plain, "torchvision", number)
-    wheel(plain, "nvidia-cudnn", "13", {"nvidia/cudnn.so": ""})
-    wheel(plain, "uv", "0.9.0", {"uv/__init__.py": "", "uv/__main__.py": UV})
+            wheel(tmp_path / "plain", name, number)
+            wheel(tmp_path / "cpu", name, f"{number}+cpu")
     for number in ("1.0", "1.1"):
-        wheel(plain, "tiny", number)
-
-    def run(*options, constraints):
-        (tmp_path / "constraints.txt").write_text(constraints)
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "UV_"))}
-        environment |= {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": empty.as_uri()}
-        environment |= {"PIP_FIND_LINKS": str(plain), "CPU_INDEX": str(cpu)}
-        command = [sys.executable, "tools/setup.py", *options]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        result = subprocess.run(command, cwd=tmp_path, env=environment, **pipes)
-        return result.returncode, result.stdout
-
-    run.folder = tmp_path
-    return run
+        wheel(tmp_path / "plain", "tiny", number)
+    wheel(tmp_path / "plain", "uv", "0.9.0", {"uv/__init__.py": "", "uv/__main__.py": UV})
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", (tmp_path / "empty").as_uri())
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "plain"))
+    monkeypatch.setenv("CPU_INDEX", str(tmp_path / "cpu"))
+    return tmp_path
 
 
-def test_the_cpu_build_in_the_tested_versions(project):
+def test_the_cpu_build_in_the_tested_versions(packages):
+    """The whole set-up of a small project, as a program."""
+    (packages / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "setup.py", packages / "tools")
+    (packages / "pyproject.toml").write_text(PROJECT)
+    source = "import os, zipfile\n" + inspect.getsource(wheel) + BACKEND
+    (packages / "backend.py").write_text(source)
     pins = "# a comment\ntorch==2.14.1\ntorchvision==2.14.1\ntiny==1.0\nunused==9\n"
-    code, said = project("--torch", "cpu", "--tested", constraints=pins)
-    assert code == 0 and "PyTorch: the CPU build, as wished.\n" in said, said
+    (packages / "constraints.txt").write_text(pins)
+    command = [sys.executable, "tools/setup.py", "--torch", "cpu", "--tested"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    result = subprocess.run(command, cwd=packages, **pipes)
+    assert result.returncode == 0, result.stdout
+    assert "PyTorch: the CPU build, as wished.\n" in result.stdout
     size = r"\.venv takes 0\.\d GB, of which PyTorch 2\.14\.1\+cpu \(without NVIDIA's libraries\) "
-    assert re.search(size + r"0\.0 GB\.\nAll as tested\.\n", said), said
-    assert (project.folder / ".venv" / ".complete").exists()
-    there, _ = setup.look(project.folder / ".venv" / setup.SCRIPTS / "python")
-    assert there["tiny"] == "1.0" and "uv" not in there and "nvidia-cudnn" not in there
+    assert re.search(size + r"0\.0 GB\.\nAll as tested\.\n", result.stdout), result.stdout
+    assert (packages / ".venv" / ".complete").exists()
+    there, _ = setup.look(packages / ".venv" / setup.SCRIPTS / "python")
+    assert there["tiny"] == "1.0" and "uv" not in there
 
 
-def test_it_goes_on_where_neither_can_be_had(project):
-    (project.folder / "cpu").rename(project.folder / "elsewhere")
-    code, said = project("venv", "--torch", "cpu", "--tested", constraints="tiny==7\ntorch==2.14.1")
-    assert code == 0 and "uv: no answer" in said, said
+def test_an_index_that_cannot_be_reached(packages, capfd):
+    shutil.rmtree(packages / "cpu")
+    assert not setup.with_uv(sys.executable, "cpu", [])
+    assert "uv: no answer" in capfd.readouterr().err
+    shutil.rmtree(packages / "plain")  # not even uv can be had
+    assert not setup.with_uv(sys.executable, "cpu", [])
+
+
+def test_it_goes_on_where_something_cannot_be_had(monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(setup, "look", lambda python: ({}, ""))
+    monkeypatch.setattr(setup, "choose", lambda wish: ("cpu", "the CPU build."))
+    monkeypatch.setattr(setup, "with_uv", lambda *_: False)
+    monkeypatch.setattr(
+        subprocess, "call", lambda command: calls.append(command) or "-c" in command
+    )
+    assert not setup.install("python", "book", "", setup.TESTED)
+    first, second = calls
+    assert first[-4:] == ["-c", "constraints.txt", "-e", ".[book]"]
+    assert second == [*setup.pip("python"), "-e", ".[book]"]
+    said = capsys.readouterr().out
     assert "That build cannot be had here, see above. Going on with pip's own." in said
     assert "The tested versions cannot all be had here, see above." in said
+
+
+def test_the_report_names_what_is_not_as_tested(tmp_path, monkeypatch, capsys):
+    (tmp_path / "nvidia").mkdir()
+    (tmp_path / "constraints.txt").write_text("tiny==7\ntorch==2.14.1\nunused==9\n")
+    there = {"torch": "2.15.0", "tiny": "7", "other": "1"}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(setup, "look", lambda python: (there, str(tmp_path)))
+    setup.report("python", "venv", setup.TESTED)
+    said = capsys.readouterr().out
     assert "PyTorch 2.15.0 (with NVIDIA's libraries)" in said
-    assert said.endswith("tiny 1.1 (tested: 7), torch 2.15.0 (tested: 2.14.1)\n")
+    assert said.endswith("\nNot the tested versions: torch 2.15.0 (tested: 2.14.1)\n")
+    setup.report("python", "venv", [])
+    assert "tested" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -171,16 +196,16 @@ def test_a_pytorch_that_is_there_stays(monkeypatch, capsys):
     assert calls == [[*setup.pip("python"), "-e", ".[book]"]]
 
 
-def test_only_a_complete_environment_is_marked(tmp_path, monkeypatch):
-    code = 1
-    monkeypatch.setattr(subprocess, "call", lambda command: code)
+@pytest.mark.parametrize("failing", ["venv", "-e", "import torchvision"])
+def test_only_a_complete_environment_is_marked(failing, tmp_path, monkeypatch):
+    """The last step tells whether PyTorch and torchvision are builds that fit each other."""
+    monkeypatch.setattr(subprocess, "call", lambda command: failing in command)
     monkeypatch.setattr(setup, "look", lambda python: ({"torch": "2.14.1"}, ""))
-    monkeypatch.setattr(setup, "report", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="set-up failed"):
         setup.main(str(tmp_path))
     assert not (tmp_path / ".complete").exists()
-    code = 0
+    monkeypatch.setattr(subprocess, "call", lambda command: 0)
     setup.main(str(tmp_path))
     setup.main(str(tmp_path), "book")
     assert (tmp_path / ".complete").exists() and (tmp_path / ".complete-book").exists()

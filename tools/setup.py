@@ -131,10 +131,11 @@ def main(folder=".venv", extra="notebooks", wish="", tested=False):
     python = os.path.join(folder, SCRIPTS, "python")
     tested = TESTED if tested else []
     say("Setting up " + folder + ": PyTorch, JupyterLab and the rest take some minutes, once.")
-    failed = subprocess.call([sys.executable, "-m", "venv", folder])
-    if not failed:
-        failed = install(python, extra, wish, tested)
-    if failed:
+    if (
+        subprocess.call([sys.executable, "-m", "venv", folder])
+        or install(python, extra, wish, tested)
+        or subprocess.call([python, "-c", "import torchvision"])  # does it fit PyTorch?
+    ):
         sys.exit("The set-up failed, see above. Mend it and repeat: what is there is kept.")
     report(python, folder, tested)
     stamp = ".complete" if extra == "notebooks" else ".complete-" + extra
