@@ -1,0 +1,282 @@
+"use strict";
+// The page: from the form and the address to a network, and from its ledger to what is shown.
+
+const NUMBERS = ["growthRate", "compression", "stemMaps", "size", "classes", "batch"];
+const ADDRESS = { growthRate: "k", compression: "c", stemMaps: "maps", size: "size", classes: "classes", batch: "batch" };
+const MOST_LAYERS = 2000; // so that a slip of the finger does not stop the page
+const $ = (id) => document.getElementById(id);
+
+/** Read the form. Throws Impossible, in a sentence, for what makes no network. */
+function readChoice() {
+  const choice = Object.fromEntries(NUMBERS.map((name) => [name, numberIn($(name).value)]));
+  choice.bottleneck = $("bottleneck").value === "none" ? null : numberIn($("bottleneck").value);
+  choice.stem = $("stem").value;
+  if (byDepth()) {
+    choice.blocks = blocksOfDepth(numberIn($("depth").value), choice.bottleneck !== null);
+  } else {
+    choice.blocks = $("blocks").value.split(/[\s,;]+/).filter(Boolean).map(numberIn);
+  }
+  whole("the batch", choice.batch);
+  check(choice);
+  if (choice.blocks.reduce((all, count) => all + count, 0) > MOST_LAYERS) {
+    throw new Impossible(`this page draws at most ${exactly(MOST_LAYERS)} dense layers: use fewer`);
+  }
+  if (choice.batch * ledger(choice).total.activationBytes > Number.MAX_SAFE_INTEGER) {
+    throw new Impossible("this network is too large to be counted exactly here: take less of it");
+  }
+  return choice;
+}
+
+function numberIn(text) {
+  if (text.trim() === "") return "nothing";
+  const number = Number(text);
+  return Number.isNaN(number) ? `'${text}'` : number;
+}
+
+function byDepth() {
+  return document.querySelector("input[name=by]:checked").value === "depth";
+}
+
+/** Write a choice into the form. */
+function writeChoice(choice) {
+  for (const name of NUMBERS) if (name in choice) $(name).value = choice[name];
+  $("bottleneck").value = String(choice.bottleneck ?? "none");
+  $("stem").value = choice.stem;
+  if ("depth" in choice) $("depth").value = choice.depth;
+  if ("blocks" in choice) $("blocks").value = choice.blocks.join(", ");
+  const by = "depth" in choice ? "depth" : "blocks";
+  document.querySelector(`input[name=by][value=${by}]`).checked = true;
+}
+
+/** Depth and blocks tell the same: fill in the one that is not asked for. */
+function keepBoth(choice) {
+  if (byDepth()) $("blocks").value = choice.blocks.join(", ");
+  else $("depth").value = depthOf(choice);
+}
+
+/** The depth of three equal blocks that comes nearest. */
+function depthOf({ blocks, bottleneck }) {
+  const step = bottleneck === null ? 3 : 6;
+  const layers = blocks.reduce((all, count) => all + count, 0);
+  return Math.max(1, Math.round(layers / 3)) * step + 4;
+}
+
+/** A paper's network is asked for by depth where it has one; the others block by block. */
+function asChoice(network) {
+  const isPapers = network.stem === "conv" && network.blocks.every((n) => n === network.blocks[0]);
+  return isPapers ? { ...network, depth: depthOf(network) } : network;
+}
+
+// The address: #depth=100&k=12&... can be sent to others
+
+function toAddress(choice) {
+  const parts = new URLSearchParams();
+  if ("depth" in choice) parts.set("depth", choice.depth);
+  else parts.set("blocks", choice.blocks.join("-"));
+  parts.set("b", choice.bottleneck ?? "none");
+  parts.set("stem", choice.stem);
+  for (const name of NUMBERS) if (name in choice) parts.set(ADDRESS[name], choice[name]);
+  return `#${parts}`;
+}
+
+/** What an address leaves open is as in this series' network. */
+function fromAddress(address) {
+  const parts = new URLSearchParams(address.slice(1));
+  const choice = { ...ORIGIN, batch: 64 };
+  for (const name of NUMBERS) choice[name] = parts.get(ADDRESS[name]) ?? choice[name];
+  choice.stem = parts.get("stem") ?? choice.stem;
+  if (parts.has("b")) choice.bottleneck = parts.get("b") === "none" ? null : parts.get("b");
+  if (parts.has("blocks")) choice.blocks = parts.get("blocks").split("-");
+  if (parts.has("depth")) choice.depth = parts.get("depth");
+  return choice;
+}
+
+// What is shown
+
+/** Read the form and show everything; or say why there is no such network. */
+function update() {
+  $("depth-field").hidden = !byDepth();
+  $("blocks-field").hidden = byDepth();
+  for (const slider of document.querySelectorAll("input[type=range]")) {
+    slider.value = $(slider.dataset.for).value;
+  }
+  let choice;
+  try {
+    choice = readChoice();
+  } catch (error) {
+    if (!(error instanceof Impossible)) throw error;
+    return complain(error);
+  }
+  $("problem").replaceChildren();
+  $("results").classList.remove("stale");
+  $("results").removeAttribute("inert");
+  keepBoth(choice);
+  if (byDepth()) choice.depth = Number($("depth").value);
+  history.replaceState(null, "", toAddress(choice));
+  showAll(choice);
+}
+
+function complain(error) {
+  const buttons = (error.near ?? []).map((depth) => {
+    const button = html("button", { type: "button" }, `take ${depth}`);
+    button.addEventListener("click", () => {
+      $("depth").value = depth;
+      update();
+      $("depth").focus();
+    });
+    return button;
+  });
+  const sentence = error.message[0].toUpperCase() + error.message.slice(1);
+  $("problem").replaceChildren(`${sentence}. `, ...buttons);
+  $("results").classList.add("stale");
+  $("results").setAttribute("inert", "");
+}
+
+let shown; // the choice on the screen, for drawing it again when the page changes its width
+
+function showAll(choice) {
+  shown = choice;
+  const accounts = ledger(choice);
+  const named = NAMED.findIndex(({ network }) => same(network, choice));
+  $("named").value = String(named);
+  showSums(accounts, choice, NAMED[named]);
+  drawNetwork($("drawing"), accounts, choice);
+  drawStaircase($("staircase"), accounts, choice);
+  drawBottleneck($("pays"), accounts, choice);
+  drawMemory($("memory"), accounts, choice.batch);
+  drawDeeper($("deeper"), choice);
+  showLedger(accounts);
+  $("python").textContent = inPython(choice);
+  showPaper(accounts, choice, named);
+}
+
+function same(network, choice) {
+  return Object.entries(network).every(([name, value]) => String(value) === String(choice[name]));
+}
+
+function showSums({ total, layers }, { batch }, named) {
+  const kept = (bytes, once) => mebibytes(batch * bytes + once);
+  const rows = [
+    ["Parameters", exactly(total.parameters)],
+    ["Depth", exactly(total.layers), `${layers.length} dense layers`],
+    ["Connections", exactly(total.connections), "L(L+1)/2 in each block"],
+    ["Multiply-accumulates", exactly(total.macs), "forward, for one picture"],
+    ["Kept, plain", kept(total.activationBytes, total.statistics), `for a batch of ${exactly(batch)}`],
+    ["Kept, efficient", kept(total.efficientBytes, total.efficientStatistics), `for a batch of ${exactly(batch)}`],
+  ];
+  const cells = rows.map(([name, number, note]) => {
+    const notes = note ? [html("small", {}, note)] : [];
+    return html("div", {}, html("dt", {}, name), html("dd", {}, number, ...notes));
+  });
+  $("sums").replaceChildren(...cells);
+  $("published").textContent = named?.parameters
+    ? `This is ${named.name}: the paper says ${named.parameters} parameters, ` +
+      `the count is ${exactly(total.parameters)}.`
+    : "";
+}
+
+const COLUMNS = [
+  ["layers", "layers"], ["connections", "connections"], ["channelsIn", "maps in"],
+  ["channelsOut", "maps out"], ["size", "size"], ["parameters", "parameters"],
+  ["macs", "multiply-accumulates"], ["activationBytes", "bytes kept, plain"],
+  ["efficientBytes", "bytes kept, efficient"],
+];
+
+/** The accounts as a table; bytes are of one picture, as in the library's ledger. */
+function showLedger({ stages, total }) {
+  const head = [["stage", "stage"], ...COLUMNS].map(([, text]) => html("th", { scope: "col" }, text));
+  const line = (stage) => {
+    const cells = COLUMNS.map(([name]) => {
+      const value = stage[name];
+      return html("td", {}, typeof value === "number" ? exactly(value) : value);
+    });
+    return html("tr", {}, html("th", { scope: "row" }, stage.stage), ...cells);
+  };
+  $("ledger").replaceChildren(
+    html("thead", {}, html("tr", {}, ...head)),
+    html("tbody", {}, ...stages.map(line)),
+    html("tfoot", {}, line(total)),
+  );
+}
+
+/** The line of Python that counts the same network. */
+function inPython({ growthRate, blocks, stemMaps, bottleneck, compression, stem, classes, size }) {
+  const tuple = blocks.length === 1 ? `(${blocks[0]},)` : `(${blocks.join(", ")})`;
+  return (
+    `ledger(DenseNet(${growthRate}, ${tuple}, ${stemMaps}, bn_size=${bottleneck ?? "None"}, ` +
+    `num_classes=${classes}, compression=${compression}, stem="${stem}"), (3, ${size}, ${size}))`
+  );
+}
+
+/** The paper's networks, and the chosen one among them, by their parameters. */
+function showPaper({ total }, choice, named) {
+  const rows = NAMED.map((entry) => ({ ...entry, total: ledger(entry.network).total }));
+  if (named < 0) rows.push({ name: "your choice", network: choice, total });
+  rows.sort((a, b) => a.total.parameters - b.total.parameters);
+  const titles = ["network", "k", "blocks", "picture", "parameters", "", "multiply-accumulates", "MiB kept a picture, plain", "error, %"];
+  const head = titles.map((text) => (text ? html("th", { scope: "col" }, text) : html("td")));
+  const most = Math.max(...rows.map((entry) => entry.total.parameters));
+  const lines = rows.map(({ name, network, total, error }) => {
+    const { growthRate, blocks, size } = network;
+    const link = html("a", { href: toAddress({ ...asChoice(network), batch: choice.batch }) }, name);
+    const texts = [growthRate, blocks.join(", "), `${size}x${size}`, exactly(total.parameters)];
+    const after = [exactly(total.macs), (total.activationBytes / MIB).toFixed(1), error ?? ""];
+    const cells = [...texts.map((text) => html("td", {}, text)), html("td", { class: "bar" }, bar(total.parameters, most))];
+    cells.push(...after.map((text) => html("td", {}, text)));
+    const line = html("tr", {}, html("th", { scope: "row" }, link), ...cells);
+    if (network === choice || NAMED[named]?.network === network) line.className = "yours";
+    return line;
+  });
+  $("paper").replaceChildren(
+    html("thead", {}, html("tr", {}, ...head)),
+    html("tbody", {}, ...lines),
+  );
+}
+
+/** A bar on a scale of tens, from 10,000 parameters on. */
+function bar(parameters, most) {
+  const [width, end] = [150, Math.max(8, Math.log10(most))];
+  const x = (number) => (Math.max(0, Math.log10(number) - 4) / (end - 4)) * width;
+  const lines = [4, 5, 6, 7, 8].map((power) => `M${x(10 ** power)} 0v16`).join("");
+  return svg(
+    "svg",
+    { width, height: 16, viewBox: `0 0 ${width} 16`, "aria-hidden": "true" },
+    svg("path", { class: "grid", d: lines }),
+    svg("rect", { class: "blue", y: 3, width: Math.max(1, x(parameters)), height: 10 }),
+  );
+}
+
+// What the reader does
+
+function begin() {
+  $("named").append(
+    html("option", { value: "-1" }, "your own choice"),
+    ...NAMED.map(({ name }, i) => html("option", { value: String(i) }, name)),
+  );
+  $("named").addEventListener("change", (event) => {
+    event.stopPropagation();
+    const entry = NAMED[Number(event.target.value)];
+    if (entry) writeChoice(asChoice(entry.network));
+    update();
+  });
+  $("choice").addEventListener("input", (event) => {
+    if (event.target.id === "named") return;
+    if (event.target.dataset.for) $(event.target.dataset.for).value = event.target.value;
+    update();
+  });
+  $("choice").addEventListener("submit", (event) => event.preventDefault());
+  addEventListener("hashchange", () => {
+    writeChoice(fromAddress(location.hash));
+    update();
+  });
+  let width = document.body.clientWidth;
+  addEventListener("resize", () => {
+    if (document.body.clientWidth === width || !shown) return;
+    width = document.body.clientWidth;
+    showAll(shown);
+  });
+  writeChoice(fromAddress(location.hash));
+  update();
+}
+
+begin();
