@@ -47,10 +47,11 @@ function shortly(number) {
   return COMPACT.format(number);
 }
 
-/** Bytes as MiB, with three digits that count. */
-function mebibytes(bytes) {
-  const value = bytes / MIB;
-  return `${value >= 100 ? exactly(value) : value.toPrecision(3)} MiB`;
+/** Bytes with three digits that count: 768 B, 46.9 KiB, 640 MiB. */
+function sized(bytes) {
+  const [unit, name] = bytes < 1024 ? [1, "B"] : bytes < MIB ? [1024, "KiB"] : [MIB, "MiB"];
+  const value = bytes / unit;
+  return `${value >= 100 || unit === 1 ? exactly(value) : value.toPrecision(3)} ${name}`;
 }
 
 /** Return round numbers from 0 to at least `end`, some five of them. */
@@ -65,7 +66,7 @@ function ticks(end) {
 
 /** Axes of a plot: x and y, which place numbers, and what to draw. */
 function axes(width, height, xEnd, yTicks, yText, xText, yName) {
-  const [left, right, top, bottom] = [52, 14, 26, height - 40];
+  const [left, right, top, bottom] = [52, 14, 48, height - 40];
   const yEnd = yTicks[yTicks.length - 1];
   const x = (value) => left + (value / xEnd) * (width - left - right);
   const y = (value) => bottom - (value / yEnd) * (bottom - top);
@@ -78,6 +79,14 @@ function axes(width, height, xEnd, yTicks, yText, xText, yName) {
   const middle = (left + width - right) / 2;
   parts.push(svg("text", { class: "middle quiet", x: middle, y: height - 4 }, xText));
   return { x, y, parts, bottom };
+}
+
+/** What each line is, in a row above the plot. */
+function legend(lines) {
+  return lines.flatMap(([colour, text], i) => [
+    svg("path", { class: `line ${colour}`, d: `M${4 + 160 * i} 30h26` }),
+    svg("text", { x: 36 + 160 * i, y: 34 }, text),
+  ]);
 }
 
 /** Numbers along the x axis. */
@@ -99,6 +108,7 @@ function drawNetwork(figure, { stages, layers }, network) {
   const gap = Math.max(6, Math.min(30, width / (4 * drawn.length)));
   const scale = (width - gap * drawn.length - 10) / drawn.reduce((all, s) => all + maps(s), 0);
   const [top, tall] = [96, 120]; // room for the arcs, and for the highest box
+  const bend = Math.min(0.8, (2 * top) / (scale * Math.max(...drawn.map(maps)))); // of the arcs
   const found = [];
   const lastLabel = {};
   let left = gap / 2;
@@ -107,7 +117,7 @@ function drawNetwork(figure, { stages, layers }, network) {
     const high = Math.max(2, (tall * stage.side) / highest);
     const box = { x: left, y: top + tall - high, width: wide, height: high };
     if (stage.stage.startsWith("denseblock")) {
-      found.push(...denseBlock(box, stage, network.growthRate, scale));
+      found.push(...denseBlock(box, stage, network.growthRate, scale, bend));
     } else {
       const colour = stage.stage.startsWith("transition") ? "orange" : "grey";
       found.push(svg("rect", { class: colour, ...box }));
@@ -134,8 +144,8 @@ function drawNetwork(figure, { stages, layers }, network) {
   );
 }
 
-function denseBlock(box, { channelsIn, channelsOut, connections }, k, scale) {
-  const { x, y, width, height } = box;
+function denseBlock(box, { channelsIn, channelsOut, connections }, k, scale, bend) {
+  const { x, y, height } = box;
   const count = (channelsOut - channelsIn) / k;
   const [begin, step] = [x + channelsIn * scale, k * scale];
   const centres = [x + (channelsIn * scale) / 2];
@@ -143,11 +153,11 @@ function denseBlock(box, { channelsIn, channelsOut, connections }, k, scale) {
   const every = Math.ceil(Math.sqrt(connections / MOST_ARCS));
   const tips = every > 1 ? centres.filter((_, i) => i % every === 0) : centres;
   const arcs = [];
-  const highest = Math.min(1.1, 160 / width);
   tips.forEach((to, i) => {
     for (const from of tips.slice(0, i)) {
       const radius = (to - from) / 2;
-      arcs.push(`M${from.toFixed(1)} ${y}a${radius.toFixed(1)} ${(radius * highest).toFixed(1)} 0 0 1 ${(to - from).toFixed(1)} 0`);
+      const [begins, across, up] = [from, radius, radius * bend].map((n) => n.toFixed(1));
+      arcs.push(`M${begins} ${y}a${across} ${up} 0 0 1 ${(2 * radius).toFixed(1)} 0`);
     }
   });
   const gaps = [];
@@ -256,7 +266,7 @@ function drawBottleneck(figure, { layers }, network) {
   if (even < xEnd) {
     const text = `${decimal(even)} maps`;
     const flip = plot.x(even) > width - 90;
-    parts.push(svg("path", { class: "mark", d: `M${plot.x(even)} ${plot.bottom}V30` }));
+    parts.push(svg("path", { class: "mark", d: `M${plot.x(even)} ${plot.bottom}V48` }));
     const place = { x: plot.x(even) + (flip ? -5 : 5), y: plot.bottom - 8 };
     parts.push(svg("text", { class: flip ? "end strong" : "strong", ...place }, text));
   }
@@ -265,12 +275,7 @@ function drawBottleneck(figure, { layers }, network) {
     const place = { cx: plot.x(channels), cy: plot.y(cost(channels, bottleneck)), r: 3.5 };
     parts.push(svg("circle", { class: `dot ${colour}`, ...place }));
   }
-  const legend = ["3x3 straight from all maps", `1x1 to ${b * k} maps, then 3x3`];
-  ["orange", "blue"].forEach((line, i) => {
-    const y = 40 + 18 * i;
-    parts.push(svg("path", { class: `line ${line}`, d: `M62 ${y}h30` }));
-    parts.push(svg("text", { x: 98, y: y + 4 }, legend[i]));
-  });
+  parts.push(...legend([["orange", "3x3 from all maps"], ["blue", `1x1 to ${b * k}, then 3x3`]]));
   const pays = layers.filter(({ channels }) => channels > even).length;
   const whole = (kind) => blockMacs({ ...network, bottleneck: kind });
   const where = even < Infinity ? `where more than ${decimal(even)} maps arrive` : "nowhere";
@@ -319,7 +324,7 @@ function drawMemory(figure, { stages, total }, batch) {
       const box = { x: left, y: y + 15 * j, width: length(bytes), height: 13 };
       parts.push(svg("rect", { class: j ? "" : "blue", ...(j && { fill: "url(#hatch)" }), ...box }));
       const place = { x: left + length(bytes) + 6, y: y + 15 * j + 11 };
-      parts.push(svg("text", { class: "quiet", ...place }, mebibytes(bytes)));
+      parts.push(svg("text", { class: "quiet", ...place }, sized(bytes)));
     });
   });
   parts.push(svg("rect", { class: "blue", x: left, y: 4, width: 24, height: 12 }));
@@ -330,7 +335,7 @@ function drawMemory(figure, { stages, total }, batch) {
   show(
     figure,
     36 + rows.length * line,
-    rows.map((r) => `${r.name}: plain ${mebibytes(r.plain)}, efficient ${mebibytes(r.efficient)}.`).join(" "),
+    rows.map((r) => `${r.name}: plain ${sized(r.plain)}, efficient ${sized(r.efficient)}.`).join(" "),
     `A batch of ${exactly(batch)} keeps ${exactly(plain)} bytes plain and ${exactly(efficient)} ` +
       `efficient, ${(efficient / plain).toFixed(2)} of it. Look at the last blocks: plain, each layer ` +
       "keeps two copies of all that it reads; efficient, each map is kept once.",
@@ -368,11 +373,7 @@ function drawDeeper(figure, network) {
     const place = { cx: plot.x(layers.length), cy: plot.y(total[name] / MIB), r: 5 };
     parts.push(svg("circle", { class: `dot ${colour}`, ...place }));
   }
-  ["plain", "efficient"].forEach((name, i) => {
-    const y = 40 + 18 * i;
-    parts.push(svg("path", { class: `line ${["blue", "orange"][i]}`, d: `M62 ${y}h30` }));
-    parts.push(svg("text", { x: 98, y: y + 4 }, name));
-  });
+  parts.push(...legend([["blue", "plain"], ["orange", "efficient"]]));
   const half = points.find((p) => p.layers >= last.layers / 2) ?? last;
   const times = (name) => (last[name] / half[name]).toFixed(1);
   show(

@@ -155,7 +155,7 @@ function same(network, choice) {
 }
 
 function showSums({ total, layers }, { batch }, named) {
-  const kept = (bytes, once) => mebibytes(batch * bytes + once);
+  const kept = (bytes, once) => sized(batch * bytes + once);
   const rows = [
     ["Parameters", exactly(total.parameters)],
     ["Depth", exactly(total.layers), `${layers.length} dense layers`],
@@ -170,7 +170,7 @@ function showSums({ total, layers }, { batch }, named) {
   });
   $("sums").replaceChildren(...cells);
   $("published").textContent = named?.parameters
-    ? `This is ${named.name}: the paper says ${named.parameters} parameters, ` +
+    ? `This is ${named.name}, published with ${named.parameters} parameters: ` +
       `the count is ${exactly(total.parameters)}.`
     : "";
 }

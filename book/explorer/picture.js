@@ -126,7 +126,7 @@ function showClasses() {
     bar.className = "share";
     const number = document.createElement("span");
     number.className = "number";
-    number.textContent = `${(100 * shares[label]).toFixed(1)} %`;
+    number.textContent = percent(shares[label]);
     line.append(choice, network.classes[label], bar, number);
     return line;
   });
@@ -252,7 +252,7 @@ function begin() {
       "The weights are not here: python tools/explorer.py writes them beside this page.";
     return;
   }
-  const share = percent(network.test.accuracy);
+  const share = `${(100 * network.test.accuracy).toFixed(2)} %`;
   $("known").textContent =
     `It knows ${network.classes.length} classes (${network.classes.join(", ")}) and nothing else, ` +
     `so whatever you give it, it answers with one of them. Of ${network.test.images.toLocaleString("en-US")} ` +
