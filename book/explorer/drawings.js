@@ -362,7 +362,7 @@ function drawDeeper(figure, network) {
     points.push({ layers: layers.length, plain: total.activationBytes, efficient: total.efficientBytes });
   }
   const last = points[points.length - 1];
-  const plot = axes(width, height, last.layers * 1.02, ticks(last.plain / MIB), (v) => Number(v.toPrecision(3)).toLocaleString("en-US"), "dense layers, the blocks shortened and lengthened alike", "MiB a picture");
+  const plot = axes(width, height, last.layers * 1.02, ticks(last.plain / MIB), (v) => Number(v.toPrecision(3)).toLocaleString("en-US"), "dense layers, all blocks shorter or longer", "MiB a picture");
   const below = ticks(last.layers).filter((value) => value <= last.layers && Number.isInteger(value));
   const line = (name) => "M" + points.map((p) => `${plot.x(p.layers)} ${plot.y(p[name] / MIB)}`).join("L");
   const { total, layers } = ledger(network);
@@ -381,9 +381,9 @@ function drawDeeper(figure, network) {
     height,
     `From ${half.layers} to ${last.layers} layers the plain network's bytes grow ${times("plain")} times, ` +
       `the efficient one's ${times("efficient")} times.`,
-    `Twice as many layers: from ${half.layers} to ${last.layers} the plain network's bytes grow ` +
-      `${times("plain")} times, the efficient one's ${times("efficient")} times. One line bends, the other does ` +
-      "not. The dots are the network chosen.",
+    `From ${half.layers} to ${last.layers} layers the plain network's bytes grow ${times("plain")} ` +
+      `times, the efficient one's ${times("efficient")} times. Look at which line bends: plain, each ` +
+      "layer more also makes all later ones dearer. The dots are the network chosen.",
     parts,
   );
 }

@@ -1,8 +1,8 @@
 "use strict";
 // Pictures of any size to 32x32, as densenet_lib/data/folders.py does it with pillow: the middle
 // square, then a bicubic filter that is as wide as what one new pixel covers. The sums are of whole
-// numbers, rounded as pillow's are, so the bytes are the same; they may differ by 1 or 2 where a
-// newer pillow takes the columns of a tall picture before its rows.
+// numbers, rounded as pillow's are, so the bytes are the same. (From version 13 on pillow shrinks the
+// height of a tall picture first, not last as here, so there they may differ a little.)
 
 const SIZE = 32;
 const ONE = 2 ** 22; // pillow's coefficients are whole multiples of 1 / ONE

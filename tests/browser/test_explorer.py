@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from access import reached, serious, too_wide
 
 from densenet_lib import analysis, densenet
 from densenet_lib.densenet import DenseNet, densenet_cifar, named_network
@@ -30,7 +31,7 @@ def drawn(count, seed=0):
     """Draw (arguments of a DenseNet, size of a picture), reproducibly, edges included."""
     dice, found = random.Random(seed), []
     for i in range(count):
-        blocks = [dice.randint(1, 4) for _ in range(dice.choice([1, 2, 2, 3, 3, 4]))]
+        blocks = [dice.randint(1, 3) for _ in range(dice.choice([1, 2, 2, 3, 3, 4]))]
         stem = densenet.STEMS[i % 3]
         least = 2 ** (len(blocks) - 1) * (4 if stem == "imagenet" else 1)
         arguments = {
@@ -261,3 +262,82 @@ def test_a_damaged_address_gets_a_sentence(offline, complaints):
     offline.goto(EXPLORER + "#blocks=6-x&k=zwölf&stem=none&b=7&c=&size=1e99")
     assert offline.inner_text("#problem") != ""
     assert complaints == []
+
+
+# For everybody
+
+
+CHOICES = [
+    "",
+    "#depth=250&k=24&maps=48&stem=conv",
+    "#blocks=6-12-48-32&k=32&maps=64&stem=imagenet&size=224",
+]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(explorer, scheme):
+    explorer.emulate_media(color_scheme=scheme)
+    assert serious(explorer) == []
+    explorer.fill("#growthRate", "0")
+    assert serious(explorer) == []
+
+
+def test_axe_finds_a_planted_fault(explorer):
+    explorer.evaluate("document.querySelector('label[for=stem]').remove()")
+    assert any(fault.startswith("select-name") for fault in serious(explorer))
+
+
+@pytest.mark.parametrize("address", CHOICES)
+def test_a_phone_shows_it_whole(explorer, address):
+    explorer.set_viewport_size({"width": 390, "height": 800})
+    explorer.goto(EXPLORER + address)
+    explorer.reload()
+    assert too_wide(explorer) == 0
+    outside = explorer.evaluate(
+        "[...document.querySelectorAll('svg text, dd, figcaption')].filter(text => {"
+        "const box = text.getBoundingClientRect();"
+        "return box.left < 0 || box.right > innerWidth}).map(text => text.textContent)"
+    )
+    assert outside == []
+
+
+def test_every_control_is_reached_by_keyboard_and_works_by_it(explorer):
+    found = reached(explorer, 20)
+    for name in ("named", "blocks", "growthRate", "compression", "bottleneck", "stem", "batch"):
+        assert name in found
+    explorer.focus("#growthRate")
+    explorer.keyboard.press("ArrowUp")
+    assert "k=13" in explorer.url and sums(explorer)["Parameters"] != "187,450"
+
+
+def test_the_drawings_follow_the_width_of_the_window(explorer, complaints):
+    wide = explorer.locator("#drawing svg").bounding_box()["width"]
+    explorer.set_viewport_size({"width": 500, "height": 800})
+    assert explorer.locator("#drawing svg").bounding_box()["width"] < min(500, wide)
+    assert complaints == []
+
+
+def test_the_line_of_python_counts_the_same(explorer):
+    explorer.goto(EXPLORER + "#blocks=3&k=5&b=none&c=0.7&maps=7&size=20&classes=3&stem=conv")
+    explorer.reload()
+    names = {"ledger": analysis.ledger, "DenseNet": DenseNet}
+    total = eval(explorer.inner_text("#python"), names).total
+    assert sums(explorer)["Parameters"] == f"{total.parameters:,}"
+    assert sums(explorer)["Multiply-accumulates"] == f"{total.macs:,}"
+    assert explorer.locator("#ledger tfoot td").last.inner_text() != ""
+
+
+def test_its_links_lead_to_notebooks_that_are_there(explorer):
+    found = explorer.evaluate(
+        "[...document.querySelectorAll('a')].map(a => a.getAttribute('href'))"
+    )
+    names = [link.removeprefix("../notebooks/") for link in found if "../notebooks/" in link]
+    assert len(names) > 5
+    for name in names:
+        assert (ROOT / "notebooks" / name.replace(".html", ".ipynb")).exists(), name
+
+
+def test_print_leaves_the_controls_out_and_keeps_every_figure(explorer):
+    explorer.emulate_media(media="print")
+    assert not explorer.is_visible("#choice") and explorer.is_visible("#python")
+    assert explorer.locator("figure svg:visible").count() == 5

@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from access import reached, serious, too_wide
 from PIL import Image
 
 from densenet_lib import explain
@@ -19,10 +20,10 @@ AS_THE_PAGE_READS = """async text => {
   const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
   return Array.from(bytesOf(await createImageBitmap(new Blob([bytes]))));
 }"""
-ANSWER = """pixels => {
+ANSWER = """([pixels, all]) => {
   const { logits, last, stages } = forward(network, Uint8Array.from(pixels));
   const cams = logits.map((_, label) => Array.from(classActivation(network, last, label)));
-  return { logits, cams, maps: stages.map(([, { values }]) => Array.from(values)) };
+  return { logits, cams, maps: all ? stages.map(([, { values }]) => Array.from(values)) : [] };
 }"""
 
 
@@ -82,10 +83,11 @@ def test_its_answers_maps_and_cams_are_pytorchs(page, complaints):
     for i, image in enumerate(images):
         pixels = page.evaluate(AS_THE_PAGE_READS, png(image))
         assert pixels == image.flatten().tolist()
-        found = page.evaluate(ANSWER, pixels)
+        with_maps = i in (0, 14)  # a shape and noise: many numbers have a long way
+        found = page.evaluate(ANSWER, [pixels, with_maps])
         assert farthest(found["logits"], logits[i]) < 1e-4
         assert farthest(sum(found["cams"], []), cams[i]) < 1e-4 * cams[i].abs().max()
-        for here, there in zip(found["maps"], maps, strict=True):
+        for here, there in zip(found["maps"], maps if with_maps else [], strict=True):
             assert farthest(here, there[i]) < 1e-4 * there[i].abs().max()
     assert complaints == []
 
@@ -93,7 +95,7 @@ def test_its_answers_maps_and_cams_are_pytorchs(page, complaints):
 def test_a_weight_that_is_off_is_noticed(page):
     checkpoint, images = load_checkpoint(RECORDED / f"{explorer.NETWORK}.pt"), pictures()[:1]
     page.evaluate("network.weights['features.denseblock3.denselayer8.norm2.bias'][0] += 0.1")
-    found = page.evaluate(ANSWER, images[0].flatten().tolist())
+    found = page.evaluate(ANSWER, [images[0].flatten().tolist(), False])
     assert farthest(found["logits"], asked(checkpoint, images)[0][0]) > 1e-4
 
 
@@ -130,13 +132,17 @@ SIZES = [(32, 32), (33, 32), (64, 64), (100, 61), (61, 100), (7, 5), (500, 333),
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_pictures_shrink_to_the_librarys_bytes(page, tmp_path, width, height):
-    """Some versions of pillow do a tall picture's columns first, and round otherwise."""
+    """Tall ones in pillow's two steps, one by one: versions differ in which comes first."""
     colours = np.random.RandomState(width).randint(0, 256, (3, height, width), np.uint8)
     text = png(colours)
     (tmp_path / "a.png").write_bytes(base64.b64decode(text))
     library, _ = read_picture(tmp_path / "a.png")
-    here = np.array(page.evaluate(AS_THE_PAGE_READS, text))
-    assert np.abs(here - library.flatten().astype(int)).max() <= (2 if height > width else 0)
+    if height > width:
+        top = (height - width) / 2
+        rows = Image.open(tmp_path / "a.png").resize((32, height))
+        library = np.asarray(rows.resize((32, 32), box=(0, top, 32, top + width)))
+        library = library.transpose(2, 0, 1)
+    assert page.evaluate(AS_THE_PAGE_READS, text) == library.flatten().tolist()
 
 
 @pytest.mark.parametrize("kind", ["L", "P", "RGBA", "LA"])
@@ -184,3 +190,23 @@ def test_without_its_weights_the_page_says_so(offline, complaints):
     offline.goto((explorer.PAGES / "network.html").as_uri())
     assert "python tools/explorer.py writes them" in offline.inner_text("#problem")
     assert all("weights.js" in complaint or "ERR_FILE" in complaint for complaint in complaints)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    assert serious(page) == []
+
+
+def test_a_phone_shows_it_whole(page):
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert too_wide(page) == 0
+
+
+def test_a_file_is_chosen_and_a_class_too_by_keyboard(page):
+    found = reached(page, 12)
+    assert "file" in found and "BUTTON" in found and "INPUT" in found
+    page.locator("#classes input").first.focus()
+    before = page.inner_text("#cam-says")
+    page.keyboard.press("ArrowDown")
+    assert page.inner_text("#cam-says") != before
