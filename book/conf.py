@@ -1,0 +1,40 @@
+"""Sphinx's settings for the book. `tools/site.py` writes the pages and calls Sphinx."""
+
+from myst_nb.core.render import NbElementRenderer
+
+project = html_title = "DenseNet, block by block"
+language = "en"
+extensions = ["myst_nb"]
+nb_execution_mode = "off"  # the outputs are those that the notebooks bring
+nb_merge_streams = True
+myst_heading_anchors = 3  # [text](page.md#a-heading) works, as it does in Jupyter
+myst_enable_extensions = []  # no mathematics: a script would have to come from another host
+
+html_theme = "sphinx_book_theme"
+html_static_path = ["static"]
+html_css_files = ["book.css"]
+html_js_files = ["book.js"]
+html_copy_source = False  # the notebooks are the source, not the copies that are made of them
+html_use_index = False  # the glossary is one
+html_theme_options = {
+    "home_page_in_toc": True,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+    "show_toc_level": 2,
+}
+
+
+def with_alt(render):
+    """Give a figure the alternative text that its output carries; MyST-NB reads the cell's alone."""
+
+    def render_image(self, data):
+        (image,) = render(self, data)
+        image["alt"] = data.output_metadata.get(data.mime_type, {}).get("alt", "")
+        return [image]
+
+    return render_image
+
+
+NbElementRenderer.render_image = with_alt(NbElementRenderer.render_image)
