@@ -72,7 +72,7 @@ grade: $(READY) ## grade what students handed in (SUBMISSIONS=folder, OUT=grades
 test-browser: $(READY) $(READY_BROWSER) ## try pages and JupyterLab in Chromium, where it is installed
 	$(PY) tools/test.py browser
 
-site: $(READY) $(READY_BOOK) ## turn what run-all executed into HTML pages in build/site/
+site: $(READY) $(READY_BOOK) ## make a book of the notebooks, to be read offline: build/site/index.html
 	$(PY) tools/site.py
 
 reference-runs: $(READY) ## train what recorded/ shows, or go on with it (DATA=cifar10, MINUTES=60)

@@ -16,18 +16,21 @@ html_css_files = ["book.css"]
 html_js_files = ["book.js"]
 html_copy_source = False  # the notebooks are the source, not the copies that are made of them
 html_use_index = False  # the glossary is one
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is set
 html_theme_options = {
     "home_page_in_toc": True,
     "use_download_button": False,
     "use_fullscreen_button": False,
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
-    "show_toc_level": 2,
+    "max_navbar_depth": 1,
+    "navbar_persistent": [],  # one search button is enough: that of the sidebar
+    "toc_title": "On this page",
 }
 
 
 def with_alt(render):
-    """Give a figure the alternative text that its output carries; MyST-NB reads the cell's alone."""
+    """Give a figure its output's alternative text; MyST-NB reads only the cell's."""
 
     def render_image(self, data):
         (image,) = render(self, data)

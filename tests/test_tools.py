@@ -22,7 +22,7 @@ from PIL import Image
 from densenet_lib.checkpoints import build_network, load_checkpoint, recorded
 from densenet_lib.densenet import DenseNet
 from densenet_lib.training import RECIPES, Recipe
-from tools import bench, reference_runs, refresh, reuse, run_all, site, student
+from tools import bench, cheat_sheet, reference_runs, refresh, reuse, run_all, site, student
 
 KERNELSPEC = {"kernelspec": refresh.KERNEL}
 RUNNER = [sys.executable, str(ROOT / "tools" / "run_all.py")]
@@ -325,24 +325,92 @@ def test_student_copy(tmp_path, monkeypatch, capsys):
         student.main()
 
 
-def test_site_keeps_alt_texts_and_links(tmp_path, monkeypatch):
-    monkeypatch.setattr(site, "BUILD", tmp_path)
-    with pytest.raises(SystemExit, match="run_all.py"):
-        site.main()
-    write(tmp_path / "executed" / "00_a.ipynb", "plot()")
-    notebook = nbformat.read(tmp_path / "executed" / "00_a.ipynb", as_version=4)
-    notebook.cells[0].source = "[next](01_b.ipynb#top) [far](https://a.org/x.ipynb)"
-    image = nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="})
-    image.metadata["image/png"] = {"alt": "a rising line"}
-    pieces = [nbformat.v4.new_output("stream", text=text) for text in ("piece 1\n", "piece 2\n")]
-    notebook.cells[2].outputs = [image, *pieces]
-    nbformat.write(notebook, tmp_path / "executed" / "00_a.ipynb")
-    (tmp_path / "executed" / "00_a.failed.ipynb").write_text("not for readers")
-    site.main()
-    (page,) = (tmp_path / "site").iterdir()
-    text = page.read_text("utf-8")
-    assert 'alt="a rising line"' in text and "piece 1\npiece 2" in text
-    assert 'href="01_b.html#top"' in text and 'href="https://a.org/x.ipynb"' in text
+def story(name, *prose):
+    """Return a notebook for the book, {its name: the notebook}, of cells of prose."""
+    cells = [new_markdown_cell(text, id=f"words-{n}") for n, text in enumerate(prose)]
+    return {name: new_notebook(cells=cells, metadata=KERNELSPEC)}
+
+
+def test_the_book_links_the_first_use_of_each_word():
+    first = story(
+        "00_a.ipynb",
+        "# 00 · A map\n\n`map`, [a map](x), no mapping.",
+        "## Two *Maps*, of `x`\n\n    map\n\nSmall Maps grow.\n\n| map |\n\n<b>map</b>",
+    )
+    second = story("01_b.ipynb", "# 01 · B", "## What it is\n\nA *map* and a growth rate, a map.")
+    text = "# Glossary\n\n```{glossary}\nmap\n  Flat.\n\ngrowth rate\n  k.\n  New.\n```\n"
+    page = site.glossary_page(text, first | second)
+    words = [cell.source for book in (first, second) for one in book.values() for cell in one.cells]
+    assert words[0] == "# 00 · A map\n\n`map`, [a map](x), no mapping."
+    assert "## Two *Maps*, of `x`\n\n    map\n\nSmall {term}`Maps <map>` grow." in words[1]
+    assert words[1].endswith("| map |\n\n<b>map</b>")
+    assert "A *{term}`map <map>`* and a {term}`growth rate <growth rate>`, a map." in words[3]
+    assert "  Flat.\n  Explained in [01 · B](notebooks/01_b.ipynb#what-it-is). First met" in page
+    assert "First met in [00 · A map](notebooks/00_a.ipynb#two-maps-of-x)." in page
+    assert "  k.\n  New.\n  Explained in [01 · B](notebooks/01_b.ipynb#what-it-is).\n" in page
+    with pytest.raises(ValueError, match="'growth rate' is used in no notebook"):
+        site.glossary_page(text, first)
+
+
+def test_the_book_folds_solutions_and_gathers_questions():
+    (book,) = story("00_a.ipynb", "# 00 · A", "[all](../README.md)").values()
+    book.cells += [new_code_cell(EXERCISE, id="task"), new_markdown_cell(QUESTION, id="ask")]
+    assert site.questions_page({"00_a.ipynb": book}).endswith(
+        "## [00 · A](notebooks/00_a.ipynb)\n\n<details><summary>Why?</summary>\n\nSo.\n\n</details>"
+    )
+    _, link, stub, task, _ = site.book_copy(book).cells
+    assert link.source == "[all](../index.md)"
+    assert "your turn" in stub.source and "hide-input" not in stub.metadata.get("tags", [])
+    assert task.source == EXERCISE and task.metadata["tags"] == ["hide-input"]
+
+
+QUESTION = (
+    "## Questions to ask yourself\n\n<details><summary>Why?</summary>\n\nSo.\n\n</details>\n\nNext"
+)
+
+
+def test_the_book_shows_the_newer_outputs(tmp_path):
+    stored, executed = tmp_path / "notebooks" / "00_a.ipynb", tmp_path / "executed" / "00_a.ipynb"
+    for path, when in ((stored, 100), (executed, 200)):
+        write(path, "print(1)")
+        os.utime(path, (when, when))
+    assert site.newest(stored, tmp_path) == executed
+    os.utime(stored, (300, 300))  # changed since
+    assert site.newest(stored, tmp_path) == stored
+    executed.unlink()
+    assert site.newest(stored, tmp_path) == stored
+
+
+def test_every_file_of_the_reading_list_is_a_page():
+    pages = site.library_pages()
+    assert "[`densenet.py`](library/densenet.md)" in pages["library.md"]
+    listed = {
+        f"library/{path.relative_to(ROOT / 'densenet_lib').with_suffix('.md').as_posix()}"
+        for path in (ROOT / "densenet_lib").rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert listed == set(pages) - {"library.md"}
+    assert "class DenseBlock(nn.ModuleDict):" in pages["library/densenet.md"]
+
+
+@pytest.mark.parametrize("heading", cheat_sheet.SHEET)
+def test_the_formulas_hold_for_other_numbers_too(heading):
+    values, *rows = cheat_sheet.SHEET[heading]
+    for other in (
+        {"c": 7, "k": 3, "L": 4, "i": 2, "H": 10, "W": 10, "θ": 0.3, "s": 5, "K": 3},
+        {"c": 30, "k": 5, "L": 1, "i": 5, "H": 9, "W": 9, "θ": 1.0, "s": 2, "K": 100},
+    ):
+        for row in rows:
+            row.agreed(values | {"n": other["k"], "m": other["i"]} | other)
+
+
+def test_a_formula_that_has_drifted_makes_no_cheat_sheet():
+    assert cheat_sheet.evaluate("L(8k + 36k²)⌊θc⌋ − 1", L=2, k=1, θ=0.5, c=5) == 2 * 44 * 2 - 1
+    row = cheat_sheet.Row("maps", "c + k", lambda c, k: c + 2 * k)
+    with pytest.raises(
+        ValueError, match="cheat sheet, maps: c . k gives 3 where the library counts 5"
+    ):
+        row.agreed({"c": 1, "k": 2})
 
 
 @pytest.fixture(autouse=True)

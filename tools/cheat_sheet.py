@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 
 import torch
 
@@ -24,12 +25,13 @@ from densenet_lib.densenet import (
     named_network,
 )
 
-NUMBERS = ("example", "layers", "maps in", "maps out", "last maps", "parameters", "MACs", "pixels")
+NUMBERS = ("layers", "maps in", "maps out", "last maps", "parameters", "MACs", "pixels")
 PYTHON = {"²": "**2", "−": "-", "⌊": "int(", "⌋": ")"}
 LETTERS = """\
-**c** maps come in, of **H** x **W** pixels; **k** is the growth rate, **L** the layers of a block, **i** one of them, **θ**
-the compression, **s** the stem's maps, **K** the classes, **n** (and **m**) the dense layers of each block. ⌊ ⌋ rounds
-down. Work is in multiply-accumulates (MACs): one forward pass, one picture, convolutions and classifier alone."""
+**c** maps come in, of **H** x **W** pixels; **k** is the growth rate, **L** the layers of a block,
+**i** one of them, **θ** the compression, **s** the stem's maps, **K** the classes, **n** (and
+**m**) the dense layers of each block. ⌊ ⌋ rounds down. Work is in multiply-accumulates (MACs): one
+forward pass, one picture, convolutions and classifier alone."""
 
 
 def evaluate(formula, **values):
@@ -42,29 +44,25 @@ def evaluate(formula, **values):
 
 @dataclass(frozen=True)
 class Row:
-    """What is counted, its formula, an example, and how the library counts the same."""
+    """What is counted, its formula, and how the library counts the same."""
 
     what: str
     formula: str
-    example: dict
-    count: Callable  # is given the example's values by name
+    count: Callable  # its parameters are letters of the sheet
 
-    def agreed(self, **values):
-        """Return the number that formula and library agree on.
+    def agreed(self, values):
+        """Return the number on which formula and library agree for these values of the letters.
 
         Raises: ValueError if they do not.
         """
-        by_formula, counted = evaluate(self.formula, **values), self.count(**values)
+        by_formula = evaluate(self.formula, **values)
+        counted = self.count(*(values[name] for name in signature(self.count).parameters))
         if by_formula != counted:
             raise ValueError(
                 f"cheat sheet, {self.what}: {self.formula} gives {by_formula:,} where the library "
                 f"counts {counted:,}, for {values}"
             )
         return counted
-
-    def __str__(self):
-        values = ", ".join(f"{name} = {value}" for name, value in self.example.items())
-        return f"| {self.what} | {self.formula} | {self.agreed(**self.example):,} | {values} |"
 
 
 def maps_out(module, c, size=32):
@@ -94,96 +92,86 @@ def depth(*blocks, bn_size=4):
     return ledger(DenseNet(1, blocks, 2, bn_size)).total.layers
 
 
-LAYER, BLOCK = {"c": 24, "k": 12}, {"c": 24, "k": 12, "L": 6}
-SIZE = {"H": 32, "W": 32}
-
-
 SHEET = {
     "A dense layer": (
-        Row("maps out", "k", LAYER, lambda c, k: maps_out(DenseLayer(c, k), c)[0]),
+        {"c": 24, "k": 12, "H": 32, "W": 32},
+        Row("maps out", "k", lambda c, k: maps_out(DenseLayer(c, k), c)[0]),
         Row(
             "parameters",
             "2c + 4kc + 8k + 36k²",
-            LAYER,
             lambda c, k: count_parameters(DenseLayer(c, k)),
         ),
         Row(
-            "the same without bottleneck",
+            "without bottleneck",
             "2c + 9kc",
-            LAYER,
             lambda c, k: count_parameters(DenseLayer(c, k, None)),
         ),
         Row(
             "work",
             "(4kc + 36k²)HW",
-            LAYER | SIZE,
             lambda c, k, H, W: count_macs(DenseLayer(c, k), (c, H, W)),
         ),
         Row(
-            "the same without bottleneck",
+            "without bottleneck",
             "9kcHW",
-            LAYER | SIZE,
             lambda c, k, H, W: count_macs(DenseLayer(c, k, None), (c, H, W)),
         ),
     ),
     "A dense block": (
+        {"c": 24, "k": 12, "L": 6, "i": 6, "H": 32, "W": 32},
         Row(
             "maps that layer i reads",
             "c + (i − 1)k",
-            {"c": 24, "k": 12, "i": 6},
             lambda c, k, i: DenseBlock(i, c, k)[f"denselayer{i}"].norm1.num_features,
         ),
-        Row("maps out", "c + Lk", BLOCK, lambda c, k, L: maps_out(DenseBlock(L, c, k), c)[0]),
+        Row("maps out", "c + Lk", lambda c, k, L: maps_out(DenseBlock(L, c, k), c)[0]),
         Row(
             "connections",
             "L(L + 1)/2",
-            {"L": 6},
             lambda L: stage(DenseNet(1, (L,), 2), "denseblock1", "connections"),
         ),
         Row(
             "parameters",
             "L(8k + 36k²) + (2 + 4k)(Lc + kL(L − 1)/2)",
-            BLOCK,
             lambda c, k, L: count_parameters(DenseBlock(L, c, k)),
         ),
         Row(
             "work",
             "(36k²L + 4k(Lc + kL(L − 1)/2))HW",
-            BLOCK | SIZE,
             lambda c, k, L, H, W: count_macs(DenseBlock(L, c, k), (c, H, W)),
         ),
     ),
     "A transition": (
-        Row("maps out", "⌊θc⌋", {"c": 96, "θ": 0.5}, lambda c, θ: transition(c, θ).conv.out_channels),
-        Row("height out", "⌊H/2⌋", {"H": 32}, lambda H: maps_out(Transition(2, 1), 2, H)[1]),
+        {"c": 96, "θ": 0.5, "H": 32, "W": 32},
+        Row("maps out", "⌊θc⌋", lambda c, θ: transition(c, θ).conv.out_channels),
+        Row("height out", "⌊H/2⌋", lambda H: maps_out(Transition(2, 1), 2, H)[1]),
         Row(
             "parameters",
             "2c + c⌊θc⌋",
-            {"c": 96, "θ": 0.5},
             lambda c, θ: count_parameters(transition(c, θ)),
         ),
         Row(
             "work",
             "c⌊θc⌋HW",
-            {"c": 96, "θ": 0.5} | SIZE,
             lambda c, θ, H, W: count_macs(transition(c, θ), (c, H, W)),
         ),
     ),
     "Both ends: parameters": (
-        Row("stem, 3x3", "27s", {"s": 24}, lambda s: stage(DenseNet(1, (1,), s, stem="conv"), "stem")),
-        Row("stem, 3x3 and norm", "29s", {"s": 24}, lambda s: stage(DenseNet(1, (1,), s), "stem")),
+        {"s": 24, "c": 192, "K": 10},
+        Row("stem, 3x3", "27s", lambda s: stage(DenseNet(1, (1,), s, stem="conv"), "stem")),
+        Row("stem, 3x3 and norm", "29s", lambda s: stage(DenseNet(1, (1,), s), "stem")),
         Row(
             "stem for ImageNet",
             "149s",
-            {"s": 64},
             lambda s: stage(DenseNet(1, (1,), s, stem="imagenet"), "stem"),
         ),
-        Row("last norm and classifier", "2c + (c + 1)K", {"c": 192, "K": 10}, last_stages),
+        Row("last norm and classifier", "2c + (c + 1)K", last_stages),
     ),
     "Depth": (
-        Row("DenseNet-BC", "6n + 4", {"n": 16}, lambda n: depth(n, n, n)),
-        Row("basic DenseNet", "3n + 4", {"n": 12}, lambda n: depth(n, n, n, bn_size=None)),
-        Row("two unequal blocks", "2n + 2m + 3", {"n": 6, "m": 12}, lambda n, m: depth(n, m)),
+        {"n": 12, "m": 6},
+        Row("DenseNet-BC, three blocks", "6n + 4", lambda n: depth(n, n, n)),
+        Row("basic DenseNet, three blocks", "3n + 4", lambda n: depth(n, n, n, bn_size=None)),
+        Row("two blocks, n and m layers", "2n + 2m + 3", lambda n, m: depth(n, m)),
     ),
 }
 NETWORKS = {  # name: how it is built, and the size of its pictures
@@ -204,17 +192,21 @@ NETWORKS = {  # name: how it is built, and the size of its pictures
 def page():
     """Return the sheet as Markdown."""
     parts = ["# Cheat sheet", LETTERS]
-    for heading, rows in SHEET.items():
-        parts += [f"## {heading}", table("what", "formula", "example", "for", rows=rows)]
+    for heading, (values, *rows) in SHEET.items():
+        example = ", ".join(f"{letter} = {value}" for letter, value in values.items())
+        texts = [f"| {row.what} | {row.formula} | {row.agreed(values):,} |" for row in rows]
+        parts += [f"## {heading}", table("what", "formula", f"for {example}", rows=texts)]
     parts += ["## Shapes: this series' own network", shapes_table()]
     parts += ["## Networks by name", networks_table()]
     return "\n\n".join(parts)
 
 
 def table(*heads, rows):
-    """Return a Markdown table; all columns but the first to the right where they hold numbers."""
-    rule = "|".join("--:" if head in NUMBERS else "---" for head in heads)
-    return "\n".join([f"| {' | '.join(heads)} |", f"|{rule}|", *map(str, rows)])
+    """Return a Markdown table; columns that hold numbers stand to the right."""
+    rule = "|".join(
+        "--:" if head in NUMBERS or head.startswith("for ") else "---" for head in heads
+    )
+    return "\n".join([f"| {' | '.join(heads)} |", f"|{rule}|", *rows])
 
 
 def shapes_table():
@@ -236,8 +228,6 @@ def networks_table():
         with torch.device("meta"):
             network = build()
         whole = ledger(network, (3, size, size)).total
-        last = network.classifier.in_features
-        rows.append(
-            f"| {name} | {whole.layers} | {last:,} | {size} | {whole.parameters:,} | {whole.macs:,} |"
-        )
+        numbers = whole.layers, network.classifier.in_features, size, whole.parameters, whole.macs
+        rows.append(f"| {name} | {' | '.join(f'{number:,}' for number in numbers)} |")
     return table("network", "layers", "last maps", "pixels", "parameters", "MACs", rows=rows)

@@ -43,8 +43,8 @@ def main(build=BUILD):
         shutil.copytree(BOOK / "explorer", fresh / "explorer")
     shutil.rmtree(site, ignore_errors=True)
     fresh.rename(site)
-    executed = sum("executed" in path.parts[-2:] for path in paths)
-    print(f"{len(paths)} notebooks, {executed} with the outputs of make run-all and the others as stored")
+    executed = sum(path.parent.name == "executed" for path in paths)
+    print(f"{len(paths)} notebooks: {executed} as make run-all left them, the others as stored")
     print(f"Open {site / 'index.html'}")
 
 
@@ -126,7 +126,7 @@ def glossary_page(text, notebooks):
         line = f"First met in {first.link}."
         if "](notebooks/" not in entry[0]:  # an entry may name its place itself
             line = f"Explained in {explained.link}." + f" {line}" * (first.page != explained.page)
-        text = text.replace(entry[0], f"{entry[0].rstrip()}\n\n  {line}\n\n")
+        text = text.replace(entry[0], f"{entry[0].rstrip()}\n  {line}\n\n")
     return text
 
 
