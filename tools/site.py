@@ -18,7 +18,7 @@ import nbformat
 
 if __name__ == "__main__":  # as a program, too, this file finds its neighbours
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tools import cheat_sheet
+from tools import cheat_sheet, explorer
 from tools.student import SOLUTION, YOUR_TURN
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,8 +39,7 @@ def main(build=BUILD):
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", str(BOOK)]
     if subprocess.call([*command, str(pages), str(fresh)]):
         sys.exit("Sphinx could not make the book, see above.")
-    if (BOOK / "explorer").is_dir():
-        shutil.copytree(BOOK / "explorer", fresh / "explorer")
+    explorer.build(fresh / "explorer")
     shutil.rmtree(site, ignore_errors=True)
     fresh.rename(site)
     executed = sum(path.parent.name == "executed" for path in paths)
@@ -58,10 +57,11 @@ def newest(path, build):
 def write_pages(folder, paths):
     """Write what Sphinx reads into `folder`: Markdown and notebooks, linked by relative paths."""
     notebooks = {path.name: nbformat.read(path, as_version=4) for path in paths}
-    pages = {"index.md": (BOOK / "index.md").read_text("utf-8"), **library_pages()}
+    pages = {path.name: path.read_text("utf-8") for path in BOOK.glob("*.md")}
+    pages |= library_pages()
     pages["questions.md"] = questions_page(notebooks)
     pages["cheat_sheet.md"] = cheat_sheet.page()
-    pages["glossary.md"] = glossary_page((BOOK / "glossary.md").read_text("utf-8"), notebooks)
+    pages["glossary.md"] = glossary_page(pages["glossary.md"], notebooks)
     for name, notebook in notebooks.items():
         pages[f"notebooks/{name}"] = nbformat.writes(book_copy(notebook))
     for name, text in pages.items():
