@@ -11,6 +11,10 @@ examples:
   The paper's DenseNet-BC (L=100, k=12) by the paper's recipe, on a GPU in bfloat16:
     python -m densenet_lib train --net bc-100-12 --data cifar10 --recipe paper --amp --out runs/b
 
+  A network that knows your own pictures, from one that knows others; its first block is kept:
+    python -m densenet_lib train --from runs/b/checkpoint.pt --freeze denseblock1 --data pictures
+        --out runs/c
+
   The same command with --resume goes on where the run was stopped, or begins it. So this survives
   the death of a process; the launcher starts all of them again, up to three times:
     torchrun --nproc-per-node=2 --max-restarts=3 -m densenet_lib train --resume ...
@@ -57,12 +61,24 @@ def _add_train(kinds):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = command.add_argument_group("what")
-    what.add_argument(
+    network = what.add_mutually_exclusive_group(required=True)
+    network.add_argument(
         "--net",
-        required=True,
         help="origin, bc-DEPTH-GROWTH (bc-100-12), DEPTH-GROWTH (40-12), or the arguments of "
         'DenseNet as JSON: \'{"growth_rate": 8, "block_config": [1, 3, 6]}\'; or of ResidualNet: '
         '\'{"kind": "residual", "block_config": [3, 3, 3], "widths": [16, 32, 64]}\'',
+    )
+    network.add_argument(
+        "--from",
+        dest="start",
+        metavar="CHECKPOINT",
+        help="the trained network of a .pt file, with a fresh classifier if the classes differ",
+    )
+    what.add_argument(
+        "--freeze",
+        metavar="PART",
+        help="with --from: keep its features up to and including PART as they are: conv0, "
+        "denseblock1, transition1, ...; relu5 is the last",
     )
     _add_source(what)
     what.add_argument(

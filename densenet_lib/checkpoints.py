@@ -37,17 +37,18 @@ KEYS = {
     "resume": "optimizer, random state and records since the epoch began; None once all is done",
 }
 DIGEST = "sha256"  # of the weights, see digest_of; the first files of this format have none
+ORIGIN = "started_from"  # None, or the file, digest, data and frozen part that it was trained from
 RECORDED = Path(__file__).parent / "recorded"
 
 
 def save_checkpoint(path, **content):
     """Write a checkpoint, all of it or nothing, whatever happens meanwhile; return it whole.
 
-    Args:   content: a value for each of KEYS but "format".
+    Args:   content: a value for each of KEYS but "format"; ORIGIN too, if it has one.
     Raises: OSError, with the path, if it cannot be written; what was there before stays.
     """
     whole = {"format": FORMAT, **content}
-    assert whole.keys() == KEYS.keys(), whole.keys() ^ KEYS.keys()
+    assert whole.keys() - {ORIGIN} == KEYS.keys(), whole.keys() ^ KEYS.keys()
     whole[DIGEST] = digest_of(content["state_dict"])
     buffer = io.BytesIO()
     torch.save(whole, buffer)
@@ -118,6 +119,39 @@ def build_network(checkpoint):
             "take another copy."
         ) from None
     return network.eval()
+
+
+def adapt(checkpoint, classes):
+    """Build the network of a checkpoint for these classes: with a fresh classifier, unless they are
+    its own, names and order; then it is `build_network` in training mode.
+
+    The features expect the checkpoint's own mean and std. Used in notebooks/15.
+    Args:   classes: names.
+    Raises: ValueError if weights and network are not of one kind.
+    """
+    network = build_network(checkpoint).train()
+    if tuple(classes) != tuple(checkpoint["classes"]):
+        for_classes = {**checkpoint["network"], "num_classes": len(classes)}
+        network.classifier = make_network(**for_classes).classifier
+        network.arguments = {**network.arguments, "num_classes": len(classes)}
+    return network
+
+
+def freeze(network, last):
+    """Keep the features up to and including the part `last` as they are; return the network.
+
+    Their weights take no gradient, and they are in evaluation mode, so that the running statistics
+    of their norms stay and dropout is off. `training.train` leaves them so; `network.train()` does
+    not. After the last part, "relu5", the classifier alone learns.
+    Raises: ValueError, with the names that there are.
+    """
+    parts = dict(network.features.named_children())
+    if last not in parts:
+        raise ValueError(f"there is no part {last!r} to freeze: choose one of {', '.join(parts)}")
+    for name, part in parts.items():
+        part.requires_grad_(False).eval()
+        if name == last:
+            return network
 
 
 def normalise(images, checkpoint):

@@ -16,7 +16,15 @@ import torch
 from tqdm import tqdm
 
 from densenet_lib import training
-from densenet_lib.checkpoints import build_network, load_checkpoint, normalise, write_whole
+from densenet_lib.checkpoints import (
+    adapt,
+    build_network,
+    digest_of,
+    freeze,
+    load_checkpoint,
+    normalise,
+    write_whole,
+)
 from densenet_lib.data import Batches, choose_device, home, load_images, split_validation
 from densenet_lib.data.download import fetch_cifar
 from densenet_lib.data.folders import read_picture
@@ -27,13 +35,24 @@ from densenet_lib.runs import Run, Speed
 
 def train(chosen):
     """Train a network in a folder."""
+    if chosen.freeze and not chosen.start:
+        raise ValueError("--freeze keeps what a network has learned: add --from CHECKPOINT.")
+    start = load_checkpoint(chosen.start) if chosen.start else None
     train_images, validation = load_images(chosen.data, "train", limit=chosen.limit), None
     test = load_images(chosen.data, "test")
+    if start:  # its features know pictures that are normalised so
+        numbers = {name: start[name] for name in ("mean", "std")}
+        train_images, test = replace(train_images, **numbers), replace(test, **numbers)
     if chosen.validation:
         train_images, validation = split_validation(train_images, chosen.validation)
         test = None
     torch.manual_seed(chosen.seed)
-    network = _network(chosen.net, len(train_images.classes))
+    if start:
+        network = adapt(start, train_images.classes)
+        if chosen.freeze:
+            freeze(network, chosen.freeze)
+    else:
+        network = _network(chosen.net, len(train_images.classes))
     with _stop_requests() as requests:
         run = Run(
             network,
@@ -48,6 +67,7 @@ def train(chosen):
             validation=validation,
             speed=Speed(chosen.amp, chosen.compile, chosen.channels_last, chosen.efficient),
             should_stop=lambda: bool(requests),
+            started_from=start and _origin(chosen, start),
         )
         try:
             _follow(run, train_images)
@@ -193,6 +213,16 @@ def _network(text, num_classes):
         return named_network(text, num_classes)
     make = ResidualNet if '"kind"' in text else DenseNet
     return _from_json(make, text, "--net", num_classes=num_classes)
+
+
+def _origin(chosen, start):
+    """Return what the new checkpoint says of the one that it started from."""
+    return {
+        "file": os.path.basename(chosen.start),
+        "sha256": digest_of(start["state_dict"]),
+        "data": start["data"],
+        "frozen": chosen.freeze,
+    }
 
 
 def _recipe(text):

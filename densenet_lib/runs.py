@@ -18,6 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from densenet_lib.checkpoints import (
+    ORIGIN,
     build_network,
     load_checkpoint,
     provenance,
@@ -55,6 +56,8 @@ class Run:
             test: an ImageSet to evaluate on once, when all is done; None for none.
             validation: an ImageSet to evaluate on after every epoch; None for none.
             speed: switches.  should_stop: a function that says whether to save and stop.
+            started_from: what the checkpoint says of where the network's weights are from, if they
+            are not fresh; parts that are in evaluation mode stay in it.
     Raises: FileExistsError for a folder that holds a run (without resume) or where another process
             trains, ValueError for one with another run, or for what could not train to its end,
             OSError if it cannot be written, FloatingPointError if training diverges.
@@ -73,6 +76,7 @@ class Run:
     validation: ImageSet | None = None
     speed: Speed = Speed()
     should_stop: Callable = lambda: False
+    started_from: dict | None = None
 
     def __post_init__(self):
         self.device = torch.device(self.device)
@@ -177,6 +181,7 @@ class Run:
             "recipe": asdict(self.recipe),
             "epochs": self.epochs,
             "seed": self.seed,
+            ORIGIN: self.started_from,
         }
 
     def _find_earlier(self):
@@ -192,9 +197,9 @@ class Run:
         if earlier["recipe"].keys() < asdict(self.recipe).keys():  # older than some field of it
             earlier["recipe"] = asdict(Recipe()) | earlier["recipe"]
         for key, mine in self._describe().items():
-            if earlier[key] != mine:
+            if (theirs := earlier.get(key)) != mine:
                 raise ValueError(
-                    f"{self.path} is of another run, with {key} {earlier[key]} where you ask for "
+                    f"{self.path} is of another run, with {key} {theirs} where you ask for "
                     f"{mine}: choose another folder with --out, or ask for the same."
                 )
         self.log = [Record(**record) for record in earlier["log"]]

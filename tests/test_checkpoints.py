@@ -11,7 +11,11 @@ from densenet_lib import checkpoints
 from densenet_lib.checkpoints import (
     FORMAT,
     KEYS,
+    ORIGIN,
+    adapt,
     build_network,
+    digest_of,
+    freeze,
     load_checkpoint,
     normalise,
     save_checkpoint,
@@ -19,6 +23,7 @@ from densenet_lib.checkpoints import (
 )
 from densenet_lib.data import Batches, load_images
 from densenet_lib.densenet import DenseNet
+from densenet_lib.training import Recipe, train
 
 
 def small_network():
@@ -47,6 +52,60 @@ def test_what_is_saved_comes_back(content, tmp_path):
     assert not network.training and network.arguments == content["network"]
     images = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(network(images), small_network().eval()(images), rtol=0, atol=0)
+
+
+def test_where_it_started_from_is_kept_and_old_files_need_not_say(content, tmp_path):
+    save_checkpoint(tmp_path / "a.pt", **content, **{ORIGIN: {"file": "b.pt", "frozen": None}})
+    assert load_checkpoint(tmp_path / "a.pt")[ORIGIN] == {"file": "b.pt", "frozen": None}
+    save_checkpoint(tmp_path / "b.pt", **content)
+    assert ORIGIN not in load_checkpoint(tmp_path / "b.pt")
+
+
+def test_other_classes_get_a_fresh_classifier_and_its_own_keep_theirs(content):
+    torch.manual_seed(1)
+    network, kept = adapt(content, ("x", "y", "z")), adapt(content, list("abcdefghij"))
+    assert network.training and network.arguments["num_classes"] == 3
+    assert network.classifier.out_features == 3
+    old = content["state_dict"]
+    same = {name for name, t in network.state_dict().items() if torch.equal(t, old[name])}
+    assert old.keys() - same == {"classifier.weight", "classifier.bias"}
+    assert digest_of(kept.state_dict()) == digest_of(old)
+    swapped = adapt(content, tuple("bacdefghij"))  # the same names in another order
+    assert not torch.equal(swapped.classifier.weight, old["classifier.weight"])
+    rebuilt = DenseNet(**network.arguments)
+    rebuilt.load_state_dict(network.state_dict())
+
+
+@pytest.mark.parametrize("last", ["conv0", "denseblock1", "relu5"])
+def test_what_is_frozen_stays_and_the_rest_learns(content, last):
+    network = adapt(content, ("x", "y"))
+    network.features.denseblock1.denselayer1.drop1.p = 0.5
+    assert freeze(network, last) is network
+    before = {name: t.clone() for name, t in network.state_dict().items()}
+    batch = (torch.randn(6, 3, 16, 16) + 1, torch.tensor([0, 1] * 3))
+    recipe = Recipe(learning_rate=0.1, muon=True, nesterov=True, weight_decay=0.1)
+    list(train(network, [batch], epochs=3, recipe=recipe, validation=[batch]))
+    moved = {name for name, t in network.state_dict().items() if not torch.equal(t, before[name])}
+    parts = list(dict(network.features.named_children()))
+    below = tuple(f"features.{part}." for part in parts[: parts.index(last) + 1])
+    assert {"classifier.weight", "classifier.bias"} <= moved
+    assert not [name for name in moved if name.startswith(below)]
+    above = [name for name in before if not name.startswith((*below, "classifier"))]
+    assert set(above) <= moved
+
+
+def test_a_frozen_norm_in_training_mode_would_be_noticed(content):
+    """The comparison above can fail: weights without gradients do not hold running statistics."""
+    network = adapt(content, ("x", "y"))
+    freeze(network, "denseblock1").train()
+    before = network.features.norm0.running_mean.clone()
+    list(train(network, [(torch.randn(6, 3, 16, 16), torch.zeros(6).long())], epochs=1))
+    assert not torch.equal(network.features.norm0.running_mean, before)
+
+
+def test_an_unknown_part_is_refused_with_the_names(content):
+    with pytest.raises(ValueError, match="no part 'block1' to freeze: choose one of conv0, norm0"):
+        freeze(adapt(content, "ab"), "block1")
 
 
 @pytest.mark.parametrize(

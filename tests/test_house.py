@@ -35,6 +35,7 @@ SIBLINGS = {  # module: those of the library that it may import
     "data.batches": set(),
     "data.cifar": {"data.images"},
     "data.folders": {"data.images"},
+    "data.glyphs": set(),
     "data.shapes": {"data.images"},
     "data.sources": {"data", "data.cifar", "data.folders", "data.images"},
     "data.download": {"data", "data.cifar"},

@@ -294,3 +294,86 @@ def test_a_residual_network_trains_and_is_tested(tmp_path, capsys):
     assert "shapes test: accuracy" in capsys.readouterr().out
     assert main(["train", *asked, "--net", net[:-1] + ', "growth_rate": 4}', "--out", "x"]) == 2
     assert "it may have block_config, widths, kind" in capsys.readouterr().err
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Two classes of ten pictures."""
+    for name, red in (("cat", 30), ("dog", 200)):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (32, 32), (red, 9 * i, 90)).save(tmp_path / "pets" / name / f"{i}.png")
+    return str(tmp_path / "pets")
+
+
+def from_there(trained, pets, *more):
+    data = ["--data", pets, "--device", "cpu", "--recipe", '{"batch_size": 4, "muon": true}']
+    return ["train", "--from", str(trained), *data, "--epochs", "3", *more]
+
+
+@pytest.mark.parametrize("frozen", [None, "denseblock1", "relu5"])
+def test_it_goes_on_from_a_checkpoint_with_other_classes(trained, pets, tmp_path, capsys, frozen):
+    freeze = ["--freeze", frozen] if frozen else []
+    assert main(from_there(trained, pets, *freeze, "--out", str(tmp_path / "b"))) == 0
+    old, new = load_checkpoint(trained), load_checkpoint(tmp_path / "b" / "checkpoint.pt")
+    assert new["classes"] == ("cat", "dog") and new["network"]["num_classes"] == 2
+    assert (new["mean"], new["std"]) == (old["mean"], old["std"])  # its features expect them
+    origin = new["started_from"]
+    assert (origin["file"], origin["frozen"]) == ("checkpoint.pt", frozen)
+    assert origin["sha256"] == old["sha256"] and origin["data"] == old["data"]
+    assert json.loads((tmp_path / "b" / "run.json").read_text())["started_from"] == origin
+    names = {"denseblock1": ("conv0", "norm0", "denseblock1"), "relu5": ("",), None: ("none",)}
+    for name, weights in new["state_dict"].items():
+        kept = name.startswith(tuple(f"features.{part}" for part in names[frozen]))
+        if name != "classifier.weight" and name != "classifier.bias":
+            assert torch.equal(weights, old["state_dict"][name]) == kept, name
+    picture = os.path.join(pets, "cat", "0.png")
+    capsys.readouterr()
+    assert main(["predict", str(tmp_path / "b" / "checkpoint.pt"), picture]) == 0
+    assert "cat" in capsys.readouterr().out
+    assert main(["evaluate", str(tmp_path / "b" / "checkpoint.pt"), "--data", pets]) == 0
+
+
+def test_a_frozen_run_resumes_to_the_bit(trained, pets, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RECORD_EVERY", 1)
+    freeze = ["--freeze", "denseblock1", "--seed", "5"]
+    assert main(from_there(trained, pets, *freeze, "--out", str(tmp_path / "whole"))) == 0
+    real, left = runs.join_records, [5]
+
+    def stop_after_five(record, device, stop, due):
+        left[0] -= 1
+        return real(record, device, stop or left[0] == 0, due)
+
+    monkeypatch.setattr(runs, "join_records", stop_after_five)
+    pieces = from_there(trained, pets, *freeze, "--out", str(tmp_path / "pieces"))
+    assert main(pieces) == 1
+    assert load_checkpoint(tmp_path / "pieces" / "checkpoint.pt")["resume"] is not None
+    assert main([*pieces, "--resume"]) == 0
+    one, other = (
+        load_checkpoint(tmp_path / name / "checkpoint.pt")["state_dict"]
+        for name in ("whole", "pieces")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_to_start_from_is_refused_in_a_sentence(trained, pets, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "a")]
+    assert main([*TRAIN, "--freeze", "conv0", *out]) == 2
+    assert "add --from CHECKPOINT" in said(capsys)
+    assert main(from_there(trained, pets, "--freeze", "head", *out)) == 2
+    assert "no part 'head' to freeze: choose one of conv0, norm0" in said(capsys)
+    assert main(from_there(tmp_path / "none.pt", pets, *out)) == 2
+    assert "There is no checkpoint" in said(capsys)
+    assert not (tmp_path / "a").exists()
+    for arguments, words in (
+        ([*from_there(trained, pets), "--net", "origin"], "not allowed with argument"),
+        (["train", "--data", pets], "one of the arguments --net --from is required"),
+    ):
+        with pytest.raises(SystemExit):
+            main([*arguments, *out])
+        assert words in capsys.readouterr().err
+    assert main(from_there(trained, pets, "--epochs", "1", *out)) == 0
+    capsys.readouterr()
+    again = from_there(trained, pets, "--epochs", "1", "--freeze", "conv0", *out, "--resume")
+    assert main(again) == 2
+    assert "is of another run, with started_from" in said(capsys)

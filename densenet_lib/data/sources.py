@@ -52,7 +52,8 @@ def load_images(source="auto", split="train", *, root=None, limit=None, seed=0):
             shapes), or the path of a folder that holds one subfolder of pictures for each class,
             inside train/ and test/ (or val/) or directly; then a fifth of every class is for
             testing. A warning says what was left out, converted, or is missing from test/.
-            split: "train" or "test".  root: the folder that holds CIFAR; None means `home()`.
+            split: "train" or "test".  root: the folder that holds CIFAR, and in cache/ the decoded
+            pictures of folders; None means `home()`.
             limit: take only so many pictures, as evenly from the classes as they allow.
             seed: chooses the pictures of `limit`, and the split of a folder that has none: load
             train and test with the same seed. The shapes are one dataset, whatever the seed.
@@ -69,7 +70,7 @@ def load_images(source="auto", split="train", *, root=None, limit=None, seed=0):
     elif source in SOURCES:
         name, classes, splits = read_cifar(source, root)
     else:
-        name, (classes, splits) = Path(source).name, read_folder(Path(source), home() / "cache")
+        name, (classes, splits) = Path(source).name, read_folder(Path(source), root / "cache")
         if len(splits) == 1:
             splits = _split_fifth(*splits[0], seed, least=len(classes))
     images, labels = splits[SPLITS.index(split)]
