@@ -277,6 +277,7 @@ function begin() {
   });
   writeChoice(fromAddress(location.hash));
   update();
+  showQuestions($("questions"), 64);
 }
 
 begin();

@@ -49,7 +49,8 @@ def drawn(count, seed=0):
 
 def asked(arguments, size):
     """Return the arguments as the page names them."""
-    return {KINDS[name]: value for name, value in arguments.items()} | {"size": size}
+    known = {KINDS[name]: value for name, value in arguments.items() if name in KINDS}
+    return known | {"size": size}
 
 
 def camel(name):
@@ -185,13 +186,14 @@ WRONG = [
 @pytest.mark.parametrize("wrong", WRONG, ids=str)
 def test_impossible_arguments_get_the_librarys_sentence(explorer, wrong):
     arguments = DenseNet().arguments | wrong
-    del arguments["drop_rate"]
     said = explorer.evaluate(
         "network => { try { ledger(network) } catch (error) { return error.message } }",
         asked(arguments, 32),
     )
     assert said == sentence(lambda: DenseNet(**arguments)(torch.zeros(2, 3, 32, 32)))
 
+
+EXTREMES = [[1], [1, 1, 1, 1, 1, 1, 1], [200], [100, 1, 100]]
 
 # The page
 
@@ -261,6 +263,36 @@ def test_blocks_typed_wrong_get_a_sentence_and_no_error(explorer, complaints, te
 def test_a_damaged_address_gets_a_sentence(offline, complaints):
     offline.goto(EXPLORER + "#blocks=6-x&k=zwölf&stem=none&b=7&c=&size=1e99")
     assert offline.inner_text("#problem") != ""
+    assert complaints == []
+
+
+def test_whatever_is_chosen_is_drawn_with_numbers(explorer, complaints):
+    """Forty networks, one layer or two hundred: no drawing has a place that is no number."""
+    choices = [asked(*network) for network in drawn(40, seed=1)]
+    choices += [asked(DenseNet().arguments | {"block_config": blocks}, 64) for blocks in EXTREMES]
+    for choice in choices:
+        explorer.evaluate("choice => showAll({ ...choice, batch: 2 })", choice)
+        drawn_here = explorer.inner_html("#results")
+        assert not re.search("NaN|Infinity|undefined", drawn_here), choice
+    assert complaints == []
+
+
+def test_the_answers_of_its_questions_say_what_is_so(explorer):
+    answers = explorer.locator("#questions details p").all_text_contents()
+    double, less, more, kept, bytes_, larger = answers
+    doubled = analysis.count_parameters(DenseNet(24))
+    assert double.startswith(f"{doubled / 187_450:.2f} times: 187,450 become {doubled:,}")
+    assert less.startswith("Less") and more.startswith("More")
+    all_kept = analysis.count_parameters(DenseNet(12, (16,) * 3, compression=1, stem="conv"))
+    assert kept.startswith(f"{all_kept / 769_162:.2f} times as many, {all_kept:,}")
+    plain, efficient = map(float, re.findall(r"[\d.]+(?= times)", bytes_))
+    assert plain > 3 > 2.1 > efficient
+    assert [float(n) for n in re.findall(r"[\d.]+(?= times)", larger)] == [4, 4]
+
+
+def test_a_question_leads_to_its_network(explorer, complaints):
+    explorer.locator("#questions a").first.click()
+    assert "k=24" in explorer.url and explorer.input_value("#growthRate") == "24"
     assert complaints == []
 
 
