@@ -21,18 +21,20 @@ ifeq ($(VENV),)
   READY :=
   READY_BOOK :=
   READY_BROWSER :=
+  READY_SLIDES :=
 else
   PY := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
   READY := $(VENV)/.complete
   READY_BOOK := $(VENV)/.complete-book
   READY_BROWSER := $(VENV)/.complete-browser
+  READY_SLIDES := $(VENV)/.complete-slides
 endif
 RUN_OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$(DATA)") \
   $(if $(DEVICE),--device $(DEVICE)) $(if $(SEED),--seed $(SEED)) \
   $(if $(JOBS),--jobs $(JOBS)) $(if $(ONLY),--only $(ONLY))
 SETUP_OPTIONS := $(if $(TORCH),--torch $(TORCH)) $(if $(TESTED),--tested)
 
-.PHONY: help setup run-all test lint lab data refresh student grade site test-browser reference-runs bench clean
+.PHONY: help setup run-all test lint lab data refresh student grade slides site test-browser reference-runs bench clean
 
 help: ## this list
 	@echo "make TARGET [NAME=value ...]"
@@ -69,11 +71,14 @@ student: $(READY) ## write the notebooks without solutions into build/student/
 grade: $(READY) ## grade what students handed in (SUBMISSIONS=folder, OUT=grades.csv)
 	$(PY) tools/grade.py $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(if $(OUT),--out "$(OUT)")
 
-test-browser: $(READY) $(READY_BROWSER) ## try pages and JupyterLab in Chromium, where it is installed
+test-browser: $(READY) $(READY_BROWSER) $(READY_SLIDES) ## try pages and JupyterLab in Chromium, where it is installed
 	$(PY) tools/test.py browser
 
 site: $(READY) $(READY_BOOK) ## make a book of the notebooks, to be read offline: build/site/index.html
 	$(PY) tools/site.py
+
+slides: $(READY) $(READY_SLIDES) ## turn the notebooks into slides with notes, in build/slides/
+	$(PY) tools/slides.py
 
 reference-runs: $(READY) ## train what recorded/ shows, or go on with it (DATA=cifar10, MINUTES=60)
 	$(PY) tools/reference_runs.py $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device $(DEVICE)) \
