@@ -177,4 +177,4 @@ def test_the_guide_adds_up_the_minutes():
     words = " ".join(GUIDE.split())
     assert f"add up to {teach}; to read them takes {read}." in words
     assert f"00 to 05 ({build} minutes in class)" in words
-    assert len(GUIDE.splitlines()) < 500
+    assert len(GUIDE.splitlines()) < 600  # some 25 for a notebook, and what comes before
