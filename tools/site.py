@@ -59,6 +59,7 @@ def write_pages(folder, paths):
     notebooks = {path.name: nbformat.read(path, as_version=4) for path in paths}
     pages = {path.name: path.read_text("utf-8") for path in BOOK.glob("*.md")}
     pages |= library_pages()
+    pages["index.md"] += series_table((ROOT / "README.md").read_text("utf-8"))
     pages["questions.md"] = questions_page(notebooks)
     pages["cheat_sheet.md"] = cheat_sheet.page()
     pages["glossary.md"] = glossary_page(pages["glossary.md"], notebooks)
@@ -72,6 +73,11 @@ def write_pages(folder, paths):
 def title(notebook):
     """Return the text of the first heading."""
     return notebook.cells[0].source.splitlines()[0].removeprefix("# ")
+
+
+def series_table(readme):
+    """Return README's table of the notebooks."""
+    return re.search(r"(?ms)^\| notebook \|.*?\|$(?!\n\|)", readme)[0]
 
 
 def book_copy(notebook):
