@@ -48,23 +48,38 @@ def test_slides_are_gathered_with_their_notes_and_section():
     assert slides.gather([prose("no types"), code("x")]) == []
 
 
-LONG = (
-    "## A heading\n\nFirst sentence here. Nothing new in the next one. Of no use either. "
-    "Take two maps, about 0.5 wide. What comes out? "
-)
+LONG = """## A heading
+
+A first sentence of seven short words. Nothing new is in the second one. Nor in this. Take two maps,
+about 0.5 wide (or 0.6). What comes out of them? The answer follows in the next cell. """
 
 
 def test_of_long_prose_the_first_sentence_and_the_question_are_shown():
-    shown, cut = slides.essence(LONG, budget=14)
+    shown, cut = slides.essence(LONG, budget=22)
     assert cut and shown == (
-        "## A heading\n\nFirst sentence here. Take two maps, about 0.5 wide. What comes out?"
+        "## A heading\n\nA first sentence of seven short words. … Take two maps, about 0.5 wide "
+        "(or 0.6). What comes out of them?"
     )
+    more, _ = slides.essence(LONG, budget=28)
+    assert "… Nor in this. Take" in more and "answer" not in more
     assert slides.essence(LONG, budget=100) == (LONG.strip(), False)
 
 
 def test_what_is_bold_is_shown_before_what_is_not():
-    text = "One. Two words. Three more words. **The rule:** keep it. Five."
-    assert slides.essence(text, budget=6)[0] == "One. **The rule:** keep it."
+    first, second = "A first sentence of seven short words.", "A second of as many short words."
+    bold = "**The rule:** what stands in bold is shown."
+    shown, cut = slides.essence(f"{first} {second} And more. {bold} The end.", budget=16)
+    assert shown == f"{first} … {bold}" and cut
+
+
+def test_a_first_sentence_that_says_too_little_is_not_alone():
+    text = f"Few words. {'Many words follow, ' * 9}one sentence. Then more."
+    assert slides.essence(text, budget=20)[0] == text.removesuffix(" Then more.")
+
+
+def test_an_aside_is_not_shown():
+    text = f"It goes on. (An aside. It has two sentences.) {'Words that follow. ' * 9}"
+    assert slides.essence(text, budget=14)[0].startswith("It goes on. Words that follow.")
 
 
 def test_a_list_is_not_cut_and_an_old_section_is():
@@ -94,13 +109,13 @@ def test_code_fits_into_its_room(source):
 
 
 def test_a_slide_without_heading_repeats_its_section_and_notes_have_what_is_cut():
-    words = "One sentence. " + " ".join(f"Another, number {n}, that is cut." for n in range(12))
+    words = "One sentence. " + " ".join(f"Another, number {n}, that is cut." for n in range(14))
     cells = [prose(words, "slide"), code("x", "fragment")]
     assert len(words.split()) > slides.WORDS[True]
     slide = {"cells": cells, "notes": ["more"], "section": "The `sum`"}
     shown, _, notes = slides.shown(slide, 3).partition('<aside class="notes">')
     assert '<h2 class="again">The <code>sum</code></h2>' in shown
-    assert words.count("Another") == notes.count("Another") > shown.count("Another") == 2
+    assert words.count("Another") == notes.count("Another") > shown.count("Another") > 2
     assert "more" in notes and 'data-cells="words code"' in shown
 
 

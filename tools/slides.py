@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SLIDES = ROOT / "build" / "slides"
 ASSETS = ("dist/reset.css", "dist/reveal.css", "dist/reveal.js", "plugin/notes/notes.js", "LICENSE")
 IMAGES = ("image/png", "image/jpeg")
-WORDS = {True: 48, False: 110}  # of prose on one slide, beside code or a figure and alone
+WORDS = {True: 55, False: 110}  # of prose on one slide, beside code or a figure and alone
+FEW = 12  # words say too little: then one long sentence more is shown
 LINES = 17  # of code and output together on one slide
 SENTENCE = re.compile(r"(?<=[a-z0-9)*`\"'][.?!])\s+(?=[A-Z*`\"(0-9])|(?<=\*[.?!])\s+")
 LIST = re.compile(r"(?m)^(?:[-*]|\d+\.) ")  # cannot be cut by sentences
@@ -104,6 +105,25 @@ def gather(cells):
     return slides
 
 
+def shorter(sentences, budget):
+    """Return the first sentence, the last question and what leads to it, what is bold, and more.
+
+    Sentences are added in that order as long as there is room; three dots stand for a gap.
+    """
+    numbers = range(len(sentences))
+    last = max((n for n in numbers if sentences[n].endswith("?")), default=0)
+    bold = [n for n in numbers if "**" in sentences[n]]
+    kept, words = {0}, len(sentences[0].split())
+    for wanted in ([last], [last - 1], bold, range(last - 2, 0, -1), numbers[last:]):
+        for n in wanted:
+            more = len(sentences[n].split()) * (n >= 0 and n not in kept)
+            if words + more > budget and words >= FEW:
+                break
+            kept, words = kept | {max(n, 0)}, words + more
+    gaps = {n: "" if not n or n - 1 in kept else "… " for n in kept}
+    return " ".join(gaps[n] + sentences[n] for n in sorted(kept))
+
+
 def essence(source, budget):
     """Return what a slide shows of prose, and whether that is less than all of it."""
     _, heading, body = source.rpartition("\n## ")  # a cell may end one section, begin another
@@ -112,15 +132,9 @@ def essence(source, budget):
     title, _, text = body.partition("\n") if body.startswith("#") else ("", "", body)
     text = text.strip()
     if len(text.split()) > budget and not LIST.search(text):
-        sentences = [s for s in SENTENCE.split(" ".join(text.split())) if s]
-        asked = [s for s in sentences[1:] if s.endswith("?")][-2:]
-        before = [sentences[sentences.index(s) - 1] for s in asked]  # what the question is about
-        bold = [s for s in sentences if "**" in s]
-        kept = sentences[:1]
-        for sentence in asked + before + bold + sentences[1:3]:
-            words = sum(len(s.split()) for s in [*kept, sentence])
-            kept += [sentence] * (sentence not in kept and words <= budget)
-        text = " ".join(s for s in sentences if s in kept)
+        sentences = SENTENCE.split(" ".join(text.split()))
+        aside = [s for s in sentences[1:] if s[0] == "(" or s.count("(") != s.count(")")]
+        text = shorter([s for s in sentences if s not in aside], budget)
     shown = f"{title}\n\n{text}".strip()
     return shown, shown.split() != source.split()
 
@@ -171,7 +185,7 @@ def shown(slide, number):
     """Return the HTML of a slide; one without a heading repeats its section's, in small."""
     code = [cell for cell in slide["cells"] if cell.cell_type == "code"]
     parts, notes, budget, room = [], [], WORDS[bool(code)], 560
-    if any(len(cell.source.splitlines()) > LINES for cell in code if not cell.outputs):
+    if any(len(cell.source.splitlines()) > LINES - 3 for cell in code if not cell.outputs):
         budget = 20
     for cell in slide["cells"]:
         if cell.cell_type == "code":
