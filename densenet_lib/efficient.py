@@ -27,13 +27,15 @@ memory that grows with the square of the depth. Here a block keeps each map once
     and 2 (x - m) d_v / M from its variance.
 
 On a CPU a step works on a few pictures at a time, so that what one operation writes is still in the
-processor's cache when the next one reads it.
+processor's cache when the next one reads it, and what is not kept takes little memory. So maps are
+lists of tensors here, of a few pictures each.
 
 Prior art: Pleiss et al. 2017 (arXiv 1707.06990), one buffer and recomputation for each reader; Jung
 et al. 2019 (arXiv 1807.01702), statistics apart from normalisation. Built live in notebooks/13.
 """
 
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from torch import nn
@@ -44,7 +46,7 @@ from torchvision.models import densenet as theirs
 from densenet_lib import densenet as ours
 
 PIXELS = (0, 2, 3)  # of (N, C, H, W): all dimensions but the channels
-CACHE = 2**21  # bytes of maps that stay near a processor while it works on them
+FEW = 16  # pictures worked on at a time; one thread convolves fewer by another, slower way
 
 
 def make_efficient(network):
@@ -81,32 +83,35 @@ def make_plain(network):
 class Maps:
     """Feature maps and their statistics, or the gradients of all three."""
 
-    values: torch.Tensor  # (N, C, H, W)
+    values: list  # of (n, C, H, W): a few pictures each
     mean: torch.Tensor  # (C,)
     var: torch.Tensor  # (C,), of the batch: divided by the count
 
     def __getitem__(self, channels):
-        return Maps(self.values[:, channels], self.mean[channels], self.var[channels])
+        values = [few[:, channels] for few in self.values]
+        return Maps(values, self.mean[channels], self.var[channels])
 
     @property
     def count(self):
         """Return how many values a map has in the whole batch."""
-        return self.values.numel() // self.values.shape[1]
+        return sum(few.numel() // few.shape[1] for few in self.values)
 
-    def measure(self):
-        """Write mean and variance: two passes, as exact as PyTorch's and on a CPU faster."""
-        self.mean.copy_(self.values.mean(PIXELS, dtype=self.mean.dtype))
-        self.var.zero_()
-        for few in _groups(self.values):
-            self.var.add_((self.values[few] - _wide(self.mean)).square_().sum(PIXELS))
-        self.var.div_(self.count)
+    def measure(self, values):
+        """Write mean and variance: two passes, as exact as PyTorch's and on a CPU faster.
+
+        Args:   values: those of the maps, or a copy of them that is faster to read.
+        """
+        total = sum(few.sum(PIXELS, dtype=self.mean.dtype) for few in values)
+        self.mean.copy_(total / self.count)
+        total = sum((few - _wide(self.mean)).square_().sum(PIXELS) for few in values)
+        self.var.copy_(total / self.count)
 
     def finish(self, grad):
         """Add to the gradient of the values what comes through mean and variance; return it."""
         slope = 2 * grad.var / self.count
         shift = grad.mean / self.count - slope * self.mean
-        for few in _groups(self.values):
-            grad.values[few].add_(_wide(shift)).addcmul_(self.values[few], _wide(slope))
+        for few, g in zip(self.values, grad.values, strict=True):
+            g.add_(_wide(shift)).addcmul_(few, _wide(slope))
         return grad.values
 
 
@@ -143,41 +148,49 @@ class Step:
             norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), share)
         return maps
 
-    def forward(self, maps, made, fast, weight, bias, kernel):
-        """Write what the step makes of the maps over `made`; return dropout's mask, or None.
+    def forward(self, maps, fast, weight, bias, kernel):
+        """Return the values that the step makes of the maps, and dropout's mask or None.
 
         Args:   fast: the precision to convolve in.
         """
         scale = weight * (maps.var + self.norm.eps).rsqrt()
-        shift, kernel = bias - maps.mean * scale, kernel.to(fast)
-        for few in _groups(maps.values):
-            read = self.pooled(_read(maps.values[few], scale, shift).to(fast))
-            made[few] = F.conv2d(read, kernel, None, 1, self.conv.padding)
+        shift, kernel, made = bias - maps.mean * scale, kernel.to(fast), []
+        for few in maps.values:
+            read = self.pooled(_read(few, scale, shift).to(fast))
+            made.append(F.conv2d(read, kernel, None, 1, self.conv.padding))
         if not self.drop_rate:
-            return None
-        mask = F.dropout(torch.ones_like(made), self.drop_rate) > 0  # drawn as the plain layer does
-        made.mul_(mask).div_(1 - self.drop_rate)
-        return mask
+            return made, None
+        ones = torch.ones_like(_whole(made))
+        mask = F.dropout(ones, self.drop_rate) > 0  # drawn as the plain layer does
+        for few, stays in zip(made, _few(mask), strict=True):
+            few.mul_(stays).div_(1 - self.drop_rate)
+        return made, mask
 
     def backward(self, arriving, mask, maps, grad, fast, weight, bias, kernel):
         """Add to `grad` what arrives from this reader; return the gradients of its weights.
 
-        Args:   arriving: the gradient of what `forward` wrote.  mask: what it returned.
+        Args:   arriving, mask: the gradient of what `forward` made, and the mask that it returned.
+                grad: its values are still an empty list if the maps have no other reader.
         """
         inverse = (maps.var + self.norm.eps).rsqrt()
         scale = weight * inverse
         shift = bias - maps.mean * scale
         d_scale, d_shift, d_kernel = map(torch.zeros_like, (scale, scale, kernel))
-        for few in _groups(maps.values):
-            read, g = _read(maps.values[few], scale, shift), arriving[few]
-            if mask is not None:
-                g = g * mask[few] / (1 - self.drop_rate)
+        masks = repeat(None) if mask is None else _few(mask)
+        alone = not grad.values
+        for i, (few, g, stays) in enumerate(zip(maps.values, arriving, masks, strict=False)):
+            read = _read(few, scale, shift)
+            if stays is not None:
+                g = g * stays / (1 - self.drop_rate)
             g, d = self.convolve_back(g.to(fast), read.to(fast), kernel.to(fast))
             g, d_kernel = g.to(read.dtype), d_kernel.add_(d)
             torch.ops.aten.threshold_backward.grad_input(g, read, 0, grad_input=g)  # the ReLU
             d_shift += g.sum(PIXELS)
-            d_scale += torch.mul(g, maps.values[few], out=read).sum(PIXELS)
-            grad.values[few].addcmul_(g, _wide(scale))
+            d_scale += torch.mul(g, few, out=read).sum(PIXELS)
+            if alone:
+                grad.values.append(g.mul_(_wide(scale)))
+            else:
+                grad.values[i].addcmul_(g, _wide(scale))
         d = d_scale - maps.mean * d_shift
         if self.follows_batch:
             grad.mean.sub_(scale * d_shift)
@@ -201,7 +214,7 @@ class Step:
 
 
 class _Function(torch.autograd.Function):
-    """What block and transition share: in which order and precision maps are kept."""
+    """What block and transition share: the precision in which they compute."""
 
     @staticmethod
     def prepare(ctx, x):
@@ -211,13 +224,9 @@ class _Function(torch.autograd.Function):
         ctx.exact = torch.promote_types(x.dtype, torch.float32)
 
     @staticmethod
-    def room(ctx, x, *shape, dtype):
-        """Return Maps to be written, of this shape (C, H, W), in memory ordered as `x` is."""
-        last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-        order = torch.channels_last if last else torch.contiguous_format
-        options = {"dtype": dtype, "device": x.device, "memory_format": order}
-        statistics = torch.empty((2, shape[0]), dtype=ctx.exact, device=x.device)
-        return Maps(torch.empty((len(x), *shape), **options), *statistics)
+    def statistics(ctx, x, C):
+        """Return room for mean and variance of C maps."""
+        return torch.empty((2, C), dtype=ctx.exact, device=x.device)
 
 
 class _Block(_Function):
@@ -226,29 +235,37 @@ class _Block(_Function):
     @staticmethod
     def forward(ctx, layers, x, *weights):
         _Function.prepare(ctx, x)
-        C, *size = x.shape[1:]
+        N, C, H, W = x.shape
         k, kept, queue = layers[0][-1].conv.out_channels, [], list(weights)
-        dtype = torch.promote_types(x.dtype, ctx.fast)
-        block = _Function.room(ctx, x, C + k * len(layers), *size, dtype=dtype)
-        block.values[:, :C] = x
-        block[:C].measure()
+        last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+        buffer = torch.empty(
+            (N, C + k * len(layers), H, W),
+            dtype=torch.promote_types(x.dtype, ctx.fast),
+            device=x.device,
+            memory_format=torch.channels_last if last else torch.contiguous_format,
+        )
+        block = Maps(_few(buffer), *_Function.statistics(ctx, x, buffer.shape[1]))
+        buffer[:, :C] = x
+        block[:C].measure(_few(x))
         for layer in layers:
-            maps, new = block[:C], block[C : C + k]
+            maps, between = block[:C], []  # of the layer's steps; the first reads from the buffer
             for step in layer:
-                made = new
-                if step is not layer[-1]:
-                    between = step.conv.out_channels
-                    made = _Function.room(ctx, x, between, *size, dtype=ctx.fast)
-                values = None if step is layer[0] else maps.values  # what is not in the buffer
                 maps = step.observe(maps)
-                mask = step.forward(maps, made.values, ctx.fast, *queue[:3])
-                made.measure()
-                kept += [values, maps.mean, maps.var, mask]
-                maps, queue = made, queue[3:]
+                made, mask = step.forward(maps, ctx.fast, *queue[:3])
+                kept += [*between, maps.mean, maps.var, mask]
+                queue = queue[3:]
+                if step is layer[-1]:
+                    maps = block[C : C + k]
+                    for few, to in zip(made, maps.values, strict=True):
+                        to.copy_(few)
+                else:
+                    maps = Maps(made, *_Function.statistics(ctx, x, step.conv.out_channels))
+                maps.measure(made)
+                between = made
             C += k
         ctx.layers = layers
-        ctx.save_for_backward(block.values, block.mean, *weights, *kept)
-        return block.values
+        ctx.save_for_backward(buffer, block.mean, *weights, *kept)
+        return buffer
 
     @staticmethod
     @once_differentiable
@@ -256,27 +273,27 @@ class _Block(_Function):
         values, mean, *saved = ctx.saved_tensors
         count = 3 * sum(map(len, ctx.layers))
         weights, kept, grads = saved[:count], saved[count:], []
-        block = Maps(values, mean, mean)  # its variance is needed no more
-        grad = _zeros_like(block, ctx.exact)
-        grad.values.copy_(arriving)
+        block = Maps(_few(values), mean, mean)  # its variance is needed no more
+        whole = torch.empty_like(values, dtype=ctx.exact).copy_(arriving)
+        grad = Maps(_few(whole), *mean.new_zeros(2, len(mean)))
         end = values.shape[1]
         for layer in reversed(ctx.layers):
             begin = end - layer[-1].conv.out_channels
             g = block[begin:end].finish(grad[begin:end])  # all its readers are done
             for step in reversed(layer):
-                *kept, between, m, v, mask = kept
+                *kept, m, v, mask = kept
                 *weights, weight, bias, kernel = weights
-                if between is None:
-                    maps, to = Maps(values[:, :begin], m, v), grad[:begin]
+                if step is layer[0]:
+                    maps, to = Maps(block[:begin].values, m, v), grad[:begin]
                 else:
-                    maps = Maps(between, m, v)
-                    to = _zeros_like(maps, ctx.exact)
+                    kept, between = kept[: -len(g)], kept[-len(g) :]
+                    maps, to = Maps(between, m, v), _none_yet(m)
                 grads[:0] = step.backward(g, mask, maps, to, ctx.fast, weight, bias, kernel)
-                if between is not None:  # it had this one reader
+                if step is not layer[0]:  # its maps had this one reader
                     g = maps.finish(to)
             end = begin
         block[:end].finish(grad[:end])
-        return None, grad.values[:, :end].clone(), *grads
+        return None, whole[:, :end].clone(), *grads
 
 
 class _Transition(_Function):
@@ -285,25 +302,22 @@ class _Transition(_Function):
     @staticmethod
     def forward(ctx, layers, x, *weights):
         _Function.prepare(ctx, x)
-        ((step,),), (_, C, H, W) = layers, x.shape
-        maps = Maps(x, *torch.empty((2, C), dtype=ctx.exact, device=x.device))
-        maps.measure()
+        ((step,),) = layers
+        maps = Maps(_few(x), *_Function.statistics(ctx, x, x.shape[1]))
+        maps.measure(maps.values)
         maps = step.observe(maps)
-        size = step.conv.out_channels, H // 2, W // 2
-        made = _Function.room(ctx, x, *size, dtype=ctx.fast).values
-        step.forward(maps, made, ctx.fast, *weights)
+        made, _ = step.forward(maps, ctx.fast, *weights)
         ctx.step = step
         ctx.save_for_backward(x, maps.mean, maps.var, *weights)
-        return made
+        return _whole(made)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, arriving):
-        *maps, weight, bias, kernel = ctx.saved_tensors
-        maps = Maps(*maps)
-        grad = _zeros_like(maps, ctx.exact)
-        grads = ctx.step.backward(arriving, None, maps, grad, ctx.fast, weight, bias, kernel)
-        return None, maps.finish(grad), *grads
+        x, m, v, *weights = ctx.saved_tensors
+        maps, grad = Maps(_few(x), m, v), _none_yet(m)
+        grads = ctx.step.backward(_few(arriving), None, maps, grad, ctx.fast, *weights)
+        return None, _whole(maps.finish(grad)), *grads
 
 
 class _Efficient:
@@ -373,17 +387,21 @@ def _wide(values):
     return values.view(-1, 1, 1)
 
 
-def _zeros_like(maps, dtype):
-    return Maps(torch.zeros_like(maps.values, dtype=dtype), *maps.mean.new_zeros(2, len(maps.mean)))
-
-
 def _read(maps, scale, shift):
     """Return relu(norm(maps)), as new memory."""
     return torch.mul(maps, _wide(scale)).add_(_wide(shift)).relu_()
 
 
-def _groups(maps):
-    """Cut the batch into equal groups of pictures whose maps fit into CACHE; on a GPU, into one."""
-    groups = -(-maps.nbytes // CACHE) if maps.device.type == "cpu" else 1
-    few = -(-len(maps) // groups)
-    return [slice(i, i + few) for i in range(0, len(maps), few)]
+def _none_yet(mean):
+    """Return the gradient of maps which no reader has given its share to."""
+    return Maps([], *mean.new_zeros(2, len(mean)))
+
+
+def _few(maps):
+    """Cut the batch into views of FEW pictures or a little more; on a GPU, into one."""
+    return list(maps.tensor_split(max(1, len(maps) // FEW) if maps.device.type == "cpu" else 1))
+
+
+def _whole(values):
+    """Undo `_few`, without a copy where that can be."""
+    return values[0] if len(values) == 1 else torch.cat(values)

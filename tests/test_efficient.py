@@ -115,13 +115,21 @@ def test_training_is_the_same(network, size, prepare):
     assert torch.equal(efficient(images), plain(images))
 
 
-@pytest.mark.parametrize("cache", [1, 3 * 12 * 16 * 16 * 8])  # one picture at a time; three of five
-def test_few_pictures_at_a_time_are_the_whole_batch(monkeypatch, cache):
-    monkeypatch.setattr(efficient, "CACHE", cache)
+@pytest.mark.parametrize("few", [1, 2])  # one picture at a time; of five, three and two
+def test_few_pictures_at_a_time_are_the_whole_batch(monkeypatch, few):
+    monkeypatch.setattr(efficient, "FEW", few)
     for rate in (0, 0.2):
         plain, ours = pair(DenseNet(4, (2, 2), 8, drop_rate=rate))
         images = torch.randn(5, 3, 16, 16, dtype=torch.float64)
         assert_close(train(ours, images), train(plain, images))
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 31, 32, 100])
+def test_a_batch_is_cut_into_views_of_sixteen_pictures_or_more(count):
+    maps = torch.randn(count, 3, 2, 2)
+    cut = efficient._few(maps)
+    assert torch.equal(efficient._whole(cut), maps)
+    assert all(min(count, 16) <= len(few) < 32 and few._base is maps for few in cut)
 
 
 def test_the_comparison_can_fail():
