@@ -7,18 +7,20 @@ language = "en"
 extensions = ["myst_nb"]
 nb_execution_mode = "off"  # the outputs are those that the notebooks bring
 nb_merge_streams = True
+nb_output_stderr = "remove"  # warnings belong to the machine that the notebook ran on
 myst_heading_anchors = 3  # [text](page.md#a-heading) works, as it does in Jupyter
 myst_enable_extensions = []  # no mathematics: a script would have to come from another host
 
 html_theme = "sphinx_book_theme"
 html_static_path = ["static"]
+html_favicon = "static/icon.svg"  # else a browser asks for one that is not there
 html_css_files = ["book.css"]
 html_js_files = ["book.js"]
 html_copy_source = False  # the notebooks are the source, not the copies that are made of them
 html_use_index = False  # the glossary is one
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is set
 html_theme_options = {
-    "home_page_in_toc": True,
+    "footer_content_items": [],
     "use_download_button": False,
     "use_fullscreen_button": False,
     "pygments_light_style": "a11y-high-contrast-light",

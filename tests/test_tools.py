@@ -381,6 +381,13 @@ def test_the_book_shows_the_newer_outputs(tmp_path):
     assert site.newest(stored, tmp_path) == stored
 
 
+def test_without_sphinx_one_is_told_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(site, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="MyST-NB are missing: `make site`"):
+        site.main(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_file_of_the_reading_list_is_a_page():
     pages = site.library_pages()
     assert "[`densenet.py`](library/densenet.md)" in pages["library.md"]

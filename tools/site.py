@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,10 +32,17 @@ NO_PROSE = re.compile(  # where no word becomes a link: headings, code, tables, 
 
 def main(build=BUILD):
     """Write the pages, call Sphinx, and put the site in place when it is complete."""
+    if find_spec("myst_nb") is None:
+        sys.exit(
+            "Sphinx and MyST-NB are missing: `make site`, or `python tools/setup.py .venv book`."
+        )
     pages, fresh, site = build / "book", build / "book-html", build / "site"
     for folder in (pages, fresh):
         shutil.rmtree(folder, ignore_errors=True)
     paths = [newest(path, build) for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))]
+    executed = sum(path.parent.name == "executed" for path in paths)
+    print(f"{len(paths)} notebooks: {executed} as make run-all left them, the others as stored")
+    print("Making pages of them takes half a minute or more.", flush=True)
     write_pages(pages, paths)
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", str(BOOK)]
     if subprocess.call([*command, str(pages), str(fresh)]):
@@ -42,8 +50,6 @@ def main(build=BUILD):
     explorer.build(fresh / "explorer")
     shutil.rmtree(site, ignore_errors=True)
     fresh.rename(site)
-    executed = sum(path.parent.name == "executed" for path in paths)
-    print(f"{len(paths)} notebooks: {executed} as make run-all left them, the others as stored")
     print(f"Open {site / 'index.html'}")
 
 
