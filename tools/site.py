@@ -30,8 +30,11 @@ NO_PROSE = re.compile(  # where no word becomes a link: headings, code, tables, 
 )
 
 
-def main(build=BUILD):
-    """Write the pages, call Sphinx, and put the site in place when it is complete."""
+def main(build=BUILD, *options):
+    """Write the pages, call Sphinx, and put the site in place when it is complete.
+
+    Args:   options: more of Sphinx's, such as "-W": then a warning of Sphinx ends it.
+    """
     if find_spec("myst_nb") is None:
         sys.exit(
             "Sphinx and MyST-NB are missing: `make site`, or `python tools/setup.py .venv book`."
@@ -44,7 +47,7 @@ def main(build=BUILD):
     print(f"{len(paths)} notebooks: {executed} as make run-all left them, the others as stored")
     print("Making pages of them takes half a minute or more.", flush=True)
     write_pages(pages, paths)
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", str(BOOK)]
+    command = [sys.executable, "-m", "sphinx", "-q", "-c", str(BOOK), *options]
     if subprocess.call([*command, str(pages), str(fresh)]):
         sys.exit("Sphinx could not make the book, see above.")
     explorer.build(fresh / "explorer")

@@ -32,7 +32,7 @@ def book(tmp_path_factory):
     """The folder of the finished book, made once."""
     pytest.importorskip("myst_nb", reason="no Sphinx with MyST-NB: make site")
     build = tmp_path_factory.mktemp("book")
-    site.main(build)
+    site.main(build, "-W")  # no warning either
     return build / "site"
 
 
