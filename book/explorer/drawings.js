@@ -42,6 +42,11 @@ function exactly(number) {
   return WHOLE.format(number);
 }
 
+/** 3, "layer" -> "3 layers" */
+function counted(number, thing) {
+  return `${exactly(number)} ${thing}${number === 1 ? "" : "s"}`;
+}
+
 /** 85895040 -> "85.9M" */
 function shortly(number) {
   return COMPACT.format(number);
@@ -123,9 +128,9 @@ function drawNetwork(figure, { stages, layers }, network) {
       found.push(svg("rect", { class: colour, ...box }));
     }
     const line = stage.stage.startsWith("denseblock") ? 0 : 1;
-    const middle = left + wide / 2;
-    if (middle - (lastLabel[line] ?? -99) > 62) {
-      found.push(...label(middle, top + tall + 18 + line * 52, stage, width));
+    const middle = Math.max(34, Math.min(width - 34, left + wide / 2));
+    if (middle - (lastLabel[line] ?? -99) > 74) {
+      found.push(...label(middle, top + tall + 18 + line * 52, stage));
       lastLabel[line] = middle;
     }
     left += wide + gap;
@@ -137,9 +142,9 @@ function drawNetwork(figure, { stages, layers }, network) {
     "The network from left to right. " + parts.map(inWords).join(" "),
     "A box is as wide as it has maps and as high as its picture. Pale is what arrives at a block, " +
       "each stripe is what one layer adds, and each arc is a connection: a layer reads everything " +
-      `on its left. ${titled(largest.stage)} alone has ${exactly(largest.connections)} of them, ` +
-      `the network ${exactly(stages.reduce((all, s) => all + s.connections, 0))}, in ` +
-      `${layers.length} dense ${layers.length === 1 ? "layer" : "layers"}.`,
+      `on its left. ${titled(largest.stage)} has ${counted(largest.connections, "arc")}, the whole ` +
+      `network ${exactly(stages.reduce((all, s) => all + s.connections, 0))}, in ` +
+      `${counted(layers.length, "dense layer")}.`,
     found,
   );
 }
@@ -171,10 +176,9 @@ function denseBlock(box, { channelsIn, channelsOut, connections }, k, scale, ben
   ];
 }
 
-function label(middle, y, { stage, channelsOut, size }, width) {
+function label(x, y, { stage, channelsOut, size }) {
   const words = stage === "classifier" ? "classes" : "maps";
   const lines = [titled(stage), `${exactly(channelsOut)} ${words}`, size];
-  const x = Math.max(34, Math.min(width - 34, middle));
   return lines.slice(0, stage === "classifier" ? 2 : 3).map((text, i) => {
     const kind = i ? "middle quiet" : "middle strong";
     return svg("text", { class: kind, x, y: y + 15 * i }, text);
@@ -276,6 +280,7 @@ function drawBottleneck(figure, { layers }, network) {
     parts.push(svg("circle", { class: `dot ${colour}`, ...place }));
   }
   parts.push(...legend([["orange", "3x3 from all maps"], ["blue", `1x1 to ${b * k}, then 3x3`]]));
+  const from = even < Infinity ? `only from ${decimal(even)} maps on.` : "nowhere.";
   const pays = layers.filter(({ channels }) => channels > even).length;
   const whole = (kind) => blockMacs({ ...network, bottleneck: kind });
   const where = even < Infinity ? `where more than ${decimal(even)} maps arrive` : "nowhere";
@@ -284,9 +289,10 @@ function drawBottleneck(figure, { layers }, network) {
     height,
     `Two lines. The bottleneck of ${b * k} maps costs less ${where}. ` +
       `That is so in ${pays} of this network's ${layers.length} layers.`,
-    (even < Infinity
-      ? `Where the lines cross, both ways cost the same: left of it a bottleneck is a waste, right of it, it pays. `
-      : `A bottleneck of ${b} k never pays: its own 3x3 convolution reads nearly as many maps as it spares. `) +
+    (even < xEnd
+      ? "Where the lines cross, both ways cost the same: left of it a bottleneck is a waste, right " +
+        "of it, it pays. "
+      : `The lines do not cross here: so wide a bottleneck pays ${from} `) +
       `Dots are this network's layers: it ${bottleneck === null ? "would pay" : "pays"} in ${pays} of ` +
       `${layers.length}. All its dense layers need ${shortly(whole(b))} multiply-accumulates for a ` +
       `picture with bottlenecks, ${shortly(whole(null))} without.`,

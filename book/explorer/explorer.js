@@ -11,6 +11,7 @@ function readChoice() {
   const choice = Object.fromEntries(NUMBERS.map((name) => [name, numberIn($(name).value)]));
   choice.bottleneck = $("bottleneck").value === "none" ? null : numberIn($("bottleneck").value);
   choice.stem = $("stem").value;
+  choice.beside = $("beside").value;
   if (byDepth()) {
     choice.blocks = blocksOfDepth(numberIn($("depth").value), choice.bottleneck !== null);
   } else {
@@ -42,6 +43,7 @@ function writeChoice(choice) {
   for (const name of NUMBERS) if (name in choice) $(name).value = choice[name];
   $("bottleneck").value = String(choice.bottleneck ?? "none");
   $("stem").value = choice.stem;
+  if ("beside" in choice) $("beside").value = choice.beside;
   if ("depth" in choice) $("depth").value = choice.depth;
   if ("blocks" in choice) $("blocks").value = choice.blocks.join(", ");
   const by = "depth" in choice ? "depth" : "blocks";
@@ -76,6 +78,7 @@ function toAddress(choice) {
   parts.set("b", choice.bottleneck ?? "none");
   parts.set("stem", choice.stem);
   for (const name of NUMBERS) if (name in choice) parts.set(ADDRESS[name], choice[name]);
+  if (choice.beside) parts.set("beside", choice.beside);
   return `#${parts}`;
 }
 
@@ -88,6 +91,8 @@ function fromAddress(address) {
   if (parts.has("b")) choice.bottleneck = parts.get("b") === "none" ? null : parts.get("b");
   if (parts.has("blocks")) choice.blocks = parts.get("blocks").split("-");
   if (parts.has("depth")) choice.depth = parts.get("depth");
+  const beside = NAMED.find(({ name }) => name === parts.get("beside"));
+  choice.beside = beside ? beside.name : "";
   return choice;
 }
 
@@ -126,10 +131,26 @@ function complain(error) {
     });
     return button;
   });
-  const sentence = error.message[0].toUpperCase() + error.message.slice(1);
-  $("problem").replaceChildren(`${sentence}. `, ...buttons);
+  $("problem").replaceChildren(`${forReaders(error.message)}. `, ...buttons);
   $("results").classList.add("stale");
   $("results").setAttribute("inert", "");
+}
+
+const WORDS = [ // what the page's reader knows instead of the library's names
+  [/^growth_rate/, "The growth rate"],
+  [/^num_init_features/, "The number of the stem's maps"],
+  [/^num_classes/, "The number of classes"],
+  [/^block_config must/, "The form must"],
+  [/, such as .*/, ", such as 6, 12"],
+  [/^block_config\[(\d+)\]/, (_, place) => `The length of block ${Number(place) + 1}`],
+  [/^bn_size/, "The bottleneck"],
+  [/^the size/, "The size"],
+  [/\bis nothing:/, "is missing:"],
+];
+
+function forReaders(message) {
+  const sentence = WORDS.reduce((text, [name, word]) => text.replace(name, word), message);
+  return sentence[0].toUpperCase() + sentence.slice(1);
 }
 
 let shown; // the choice on the screen, for drawing it again when the page changes its width
@@ -154,19 +175,25 @@ function same(network, choice) {
   return Object.entries(network).every(([name, value]) => String(value) === String(choice[name]));
 }
 
-function showSums({ total, layers }, { batch }, named) {
-  const kept = (bytes, once) => sized(batch * bytes + once);
+/** The totals, each with a note, and with how many times the compared network's it is. */
+function showSums({ total, layers }, { batch, beside }, named) {
+  const other = NAMED.find(({ name }) => name === beside);
+  const theirs = other && ledger(other.network).total;
+  const batchOf = `for a batch of ${exactly(batch)}`;
+  const plain = (sums) => batch * sums.activationBytes + sums.statistics;
+  const efficient = (sums) => batch * sums.efficientBytes + sums.efficientStatistics;
   const rows = [
-    ["Parameters", exactly(total.parameters)],
-    ["Depth", exactly(total.layers), `${layers.length} dense layers`],
-    ["Connections", exactly(total.connections), "L(L+1)/2 in each block"],
-    ["Multiply-accumulates", exactly(total.macs), "forward, for one picture"],
-    ["Kept, plain", kept(total.activationBytes, total.statistics), `for a batch of ${exactly(batch)}`],
-    ["Kept, efficient", kept(total.efficientBytes, total.efficientStatistics), `for a batch of ${exactly(batch)}`],
+    ["Parameters", (sums) => sums.parameters, exactly],
+    ["Depth", (sums) => sums.layers, exactly, counted(layers.length, "dense layer")],
+    ["Connections", (sums) => sums.connections, exactly, "L(L+1)/2 in each block"],
+    ["Multiply-accumulates", (sums) => sums.macs, exactly, "forward, for one picture"],
+    ["Kept, plain", plain, sized, batchOf],
+    ["Kept, efficient", efficient, sized, batchOf],
   ];
-  const cells = rows.map(([name, number, note]) => {
-    const notes = note ? [html("small", {}, note)] : [];
-    return html("div", {}, html("dt", {}, name), html("dd", {}, number, ...notes));
+  const cells = rows.map(([name, value, text, note]) => {
+    const ratio = theirs && `${times(value(total), value(theirs))} times ${other.name}`;
+    const notes = [note, ratio].filter(Boolean).map((line) => html("small", {}, line));
+    return html("div", {}, html("dt", {}, name), html("dd", {}, text(value(total)), ...notes));
   });
   $("sums").replaceChildren(...cells);
   $("published").textContent = named?.parameters
@@ -218,7 +245,8 @@ function showPaper({ total }, choice, named) {
   const most = Math.max(...rows.map((entry) => entry.total.parameters));
   const lines = rows.map(({ name, network, total, error }) => {
     const { growthRate, blocks, size } = network;
-    const link = html("a", { href: toAddress({ ...asChoice(network), batch: choice.batch }) }, name);
+    const { batch, beside } = choice;
+    const link = html("a", { href: toAddress({ ...asChoice(network), batch, beside }) }, name);
     const texts = [growthRate, blocks.join(", "), `${size}x${size}`, exactly(total.parameters)];
     const after = [exactly(total.macs), (total.activationBytes / MIB).toFixed(1), error ?? ""];
     const cells = [...texts.map((text) => html("td", {}, text)), html("td", { class: "bar" }, bar(total.parameters, most))];
@@ -253,6 +281,10 @@ function begin() {
     html("option", { value: "-1" }, "your own choice"),
     ...NAMED.map(({ name }, i) => html("option", { value: String(i) }, name)),
   );
+  $("beside").append(
+    html("option", { value: "" }, "nothing"),
+    ...NAMED.map(({ name }) => html("option", { value: name }, name)),
+  );
   $("named").addEventListener("change", (event) => {
     event.stopPropagation();
     const entry = NAMED[Number(event.target.value)];
@@ -275,8 +307,11 @@ function begin() {
     width = document.body.clientWidth;
     showAll(shown);
   });
-  writeChoice(fromAddress(location.hash));
-  update();
+  const asked = location.hash; // which may be damaged: then there is still something to see
+  for (const address of ["", asked]) {
+    writeChoice(fromAddress(address));
+    update();
+  }
   showQuestions($("questions"), 64);
 }
 

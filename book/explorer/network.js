@@ -100,30 +100,51 @@ function relu(maps) {
   return { ...maps, values: maps.values.map((value) => Math.max(0, value)) };
 }
 
-/** A square convolution that keeps the size, without bias. weights: (out, channels, size, size). */
+/**
+ * A square convolution that keeps the size, without bias. weights: (out, channels, size, size).
+ *
+ * A frame of zeros makes it one long loop for each weight: the place that a weight looks at lies
+ * equally far on from every place that it writes to. What is written in the frame is cut off.
+ */
 function convolve(maps, weights, size) {
-  const { values, channels, height, width } = maps;
-  const [area, reach] = [height * width, (size - 1) / 2];
+  const { values, channels, height, width } = framed(maps, (size - 1) / 2);
   const out = weights.length / (channels * size * size);
-  const made = new Float32Array(out * area);
+  const made = new Float32Array(out * maps.height * maps.width);
+  const sums = new Float32Array(maps.height * width);
+  const end = sums.length - (size - 1);
   let next = 0; // the weights are used in the order in which they lie
   for (let o = 0; o < out; o++) {
+    sums.fill(0);
     for (let c = 0; c < channels; c++) {
-      for (let dy = -reach; dy <= reach; dy++) {
-        for (let dx = -reach; dx <= reach; dx++) {
+      for (let y = 0; y < size; y++) {
+        for (let x = 0; x < size; x++) {
           const weight = weights[next++];
-          const [top, bottom] = [Math.max(0, -dy), Math.min(height, height - dy)];
-          const [left, right] = [Math.max(0, -dx), Math.min(width, width - dx)];
-          for (let y = top; y < bottom; y++) {
-            const from = c * area + (y + dy) * width + dx;
-            const to = o * area + y * width;
-            for (let x = left; x < right; x++) made[to + x] += weight * values[from + x];
-          }
+          const from = (c * height + y) * width + x;
+          for (let i = 0; i < end; i++) sums[i] += weight * values[from + i];
         }
       }
     }
+    for (let y = 0; y < maps.height; y++) {
+      const row = sums.subarray(y * width, y * width + maps.width);
+      made.set(row, (o * maps.height + y) * maps.width);
+    }
   }
-  return { values: made, channels: out, height, width };
+  return { ...maps, values: made, channels: out };
+}
+
+/** Put zeros around each map, `edge` pixels on all sides. */
+function framed(maps, edge) {
+  if (!edge) return maps;
+  const [height, width] = [maps.height + 2 * edge, maps.width + 2 * edge];
+  const values = new Float32Array(maps.channels * height * width);
+  for (let c = 0; c < maps.channels; c++) {
+    for (let y = 0; y < maps.height; y++) {
+      const from = (c * maps.height + y) * maps.width;
+      const to = (c * height + y + edge) * width + edge;
+      values.set(maps.values.subarray(from, from + maps.width), to);
+    }
+  }
+  return { values, channels: maps.channels, height, width };
 }
 
 /** The mean of each 2x2 pixels. */

@@ -229,6 +229,16 @@ def test_a_choice_is_in_the_address_and_comes_back_from_it(explorer, complaints)
     assert complaints == []
 
 
+def test_two_networks_are_compared(explorer, complaints):
+    explorer.select_option("#named", label="DenseNet-BC-100, k = 12")
+    explorer.select_option("#beside", label="DenseNet-40, k = 12")
+    notes = explorer.locator("#sums small").all_inner_texts()
+    assert notes[0] == f"{769_162 / 1_019_722:.2f} times DenseNet-40, k = 12"
+    assert f"{100 / 40} times DenseNet-40, k = 12" in notes
+    explorer.reload()
+    assert explorer.locator("#sums small").all_inner_texts() == notes and complaints == []
+
+
 def test_every_name_can_be_chosen_and_every_link_of_the_table_leads_to_its_network(
     explorer, complaints
 ):
@@ -261,8 +271,9 @@ def test_blocks_typed_wrong_get_a_sentence_and_no_error(explorer, complaints, te
 
 
 def test_a_damaged_address_gets_a_sentence(offline, complaints):
-    offline.goto(EXPLORER + "#blocks=6-x&k=zwölf&stem=none&b=7&c=&size=1e99")
-    assert offline.inner_text("#problem") != ""
+    offline.goto(EXPLORER + "#blocks=6-x&k=zwölf&stem=none&b=7&c=&size=1e99&beside=x")
+    assert "must be a whole number" in offline.inner_text("#problem")
+    assert sums(offline)["Parameters"] == "187,450"  # there is still something to see
     assert complaints == []
 
 
