@@ -41,7 +41,7 @@ from tools.submissions import Ours, answer, submissions_in  # noqa: E402
 
 PRINTED = 2**20  # characters that an answer may print
 OUTCOMES = ("correct", "wrong", "error", "timed out", "not attempted", "missing")
-EXERCISES = [f"exercise {n}" for n in range(1, 7)]
+EXERCISES = [f"exercise {n}" for n in range(1, 13)]
 COLUMNS = ["file", "student", "notebook", "correct", "of", "remark", *EXERCISES, "sha256"]
 ENVIRONMENT = {**STORED, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "CUDA_VISIBLE_DEVICES": ""}
 WALLS = {

@@ -19,11 +19,12 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 
 MEMORY = 2 * 2**30  # bytes, beyond what the process has when it begins
 DISK = 64 * 2**20  # bytes of a file, and of the folder where it is in memory
 PROCESSES = 64
-TEXT = 4000  # bytes that come back
+TEXT = 4000  # bytes that come back, unless more are asked for
 NOBODY = 65534
 NAMESPACES = 0x10000000 | 0x00020000 | 0x40000000 | 0x20000000 | 0x08000000  # user mnt net pid ipc
 DUMPABLE, NEW_PRIVILEGES = 4, 38  # of prctl: /proc/self is ours; setuid programs give nothing
@@ -33,9 +34,10 @@ READ_ONLY, NO_SUID, NO_DEVICES = 1, 2, 4
 libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def run(function, seconds, hidden=(), memory=MEMORY):
+def run(function, seconds, hidden=(), memory=MEMORY, size=TEXT):
     """Return the text that `function(walls)` returns; `walls` says whether there are namespaces.
 
+    Args:   size: the most bytes that come back; what is longer is cut.
     Raises: TimeoutError.  ChildProcessError, with a reason, if the process ended without a text.
     """
     reader, writer = os.pipe()
@@ -43,13 +45,12 @@ def run(function, seconds, hidden=(), memory=MEMORY):
         keeper = os.fork()
         if keeper == 0:
             try:
-                _keep(function, writer, Path(folder), hidden, memory, seconds)
+                _keep(function, writer, Path(folder), hidden, memory, seconds, size)
             finally:
                 os._exit(1)
         os.close(writer)
         try:
-            ready, _, _ = select.select([reader], [], [], seconds)
-            text = os.read(reader, TEXT) if ready else None
+            text = _read(reader, seconds, size)
         finally:
             os.kill(keeper, signal.SIGTERM)
             code = os.waitstatus_to_exitcode(os.waitpid(keeper, 0)[1])
@@ -61,7 +62,28 @@ def run(function, seconds, hidden=(), memory=MEMORY):
     return text.decode("utf-8", "replace")
 
 
-def _keep(function, writer, folder, hidden, memory, seconds):
+def _read(reader, seconds, size):
+    """Return what comes, after eight digits that say how much; None if it does not come in time.
+
+    An inmate may find the pipe and write what it likes: then nothing is returned.
+    """
+    until, text, length = monotonic() + seconds, b"", 0
+    while len(text) < 8 + length:
+        ready, _, _ = select.select([reader], [], [], max(0, until - monotonic()))
+        if not ready:
+            return None
+        piece = os.read(reader, 2**16)
+        text += piece
+        if len(text) >= 8 and text[:8].isdigit():
+            length = int(text[:8])
+        elif len(text) >= 8:
+            return b""
+        if not piece or length > size:
+            return b""
+    return text[8:]
+
+
+def _keep(function, writer, folder, hidden, memory, seconds, size):
     """Start the process that runs the function; end when it ends, or kill it when asked to end."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     os.setsid()
@@ -70,7 +92,9 @@ def _keep(function, writer, folder, hidden, memory, seconds):
     if inmate == 0:
         try:
             _enter(writer, folder, hidden, memory, walls)
-            os.write(writer, function(walls).encode("utf-8", "replace")[:TEXT])
+            text = function(walls).encode("utf-8", "replace")[:size]
+            with open(writer, "wb") as pipe:
+                pipe.write(b"%08d" % len(text) + text)
         finally:
             os._exit(0)
     os.close(writer)
