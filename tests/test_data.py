@@ -465,6 +465,18 @@ def test_home_is_told_by_the_environment_or_lies_beside_the_library(monkeypatch,
 # Image sets
 
 
+def test_halved_pictures_are_the_means_of_2x2_pixels():
+    whole = image_set(7)
+    half = whole.halved()
+    squares = whole.images.numpy().reshape(7, 3, 16, 2, 16, 2).astype(float)
+    assert np.array_equal(half.images.numpy(), np.rint(squares.mean(axis=(3, 5))))
+    assert half.images.dtype == torch.uint8 and whole.images.shape == (7, 3, 32, 32)
+    assert half.halved().images.shape == (7, 3, 8, 8)
+    assert torch.equal(half.labels, whole.labels)
+    kept = "classes", "mean", "std", "name", "split"
+    assert all(getattr(half, name) == getattr(whole, name) for name in kept)
+
+
 def test_an_image_set_introduces_itself():
     text = str(image_set())
     assert text == repr(image_set()) and "\n" not in text

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+from torch.nn import functional as F
 
 SIZE = 32  # pixels: every picture is SIZE x SIZE
 SPLITS = ("train", "test")
@@ -14,7 +15,8 @@ SPLITS = ("train", "test")
 class ImageSet:
     """Hold labelled pictures and what is needed to normalise them.
 
-    Args: images: uint8 (N, 3, 32, 32).  labels: int64 (N,), numbers into `classes`.
+    Args: images: uint8 (N, 3, 32, 32); `halved` makes them smaller.
+          labels: int64 (N,), numbers into `classes`.
           mean, std: per channel, over all pixels of the TRAINING split, in units of 0..1.
           name: of the source, for captions.  split: "train", "validation" or "test".
     """
@@ -49,6 +51,13 @@ class ImageSet:
     def subset(self, numbers):
         """Take the pictures with these numbers; mean and std stay those of the whole split."""
         return replace(self, images=self.images[numbers], labels=self.labels[numbers])
+
+    def halved(self):
+        """Make of each 2x2 pixels one, their mean; mean and std stay those of the whole pictures.
+
+        Shape: uint8 (N, 3, H, W) -> uint8 (N, 3, H // 2, W // 2).
+        """
+        return replace(self, images=F.avg_pool2d(self.images.float(), 2).round().byte())
 
 
 def split_validation(image_set, part=0.1, seed=0):

@@ -42,7 +42,8 @@ ANSWERS = {
             "        best_T, least = T, loss\n"
             "return best_T",
             "tried = torch.logspace(math.log10(0.2), math.log10(5), 200)\n"
-            "losses = [F.cross_entropy(answers.logits / T, answers.labels) for T in tried]\n"
+            "loss = torch.nn.CrossEntropyLoss()\n"
+            "losses = [loss(answers.logits / T, answers.labels) for T in tried]\n"
             "return tried[torch.stack(losses).argmin()]",
         ],
         "wrong": [
