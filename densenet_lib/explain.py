@@ -31,7 +31,7 @@ def cam(model, images, classes=None):
 def grad_cam(model, images, layer, classes=None):
     """Weigh the maps of any `layer` with the mean gradient of the logit, and add them up.
 
-    Args:    layer: a module inside `model` that gives (N, C, h, w). Behind the last ReLU this is
+    Args:    layer: a module inside `model` that gives (N, C, h, w). After the last ReLU this is
              `cam` divided by h * w.
     Returns: (N, h, w).
     Raises:  ValueError if the layer takes no part, or gives no maps.
