@@ -48,6 +48,7 @@ def main(build=BUILD, *options):
     print("Making pages of them takes half a minute or more.", flush=True)
     write_pages(pages, paths)
     command = [sys.executable, "-m", "sphinx", "-q", "-c", str(BOOK), *options]
+    command += ["-d", str(pages / ".doctrees")]  # else they lie in the site
     if subprocess.call([*command, str(pages), str(fresh)]):
         sys.exit("Sphinx could not make the book, see above.")
     explorer.build(fresh / "explorer")

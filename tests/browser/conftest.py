@@ -41,8 +41,13 @@ class Complaints(list):
         """Write down from now on what `page` complains of."""
         page.on("console", lambda message: message.type == "error" and self.append(message.text))
         page.on("pageerror", lambda error: self.append(str(error)))
-        page.on("requestfailed", lambda request: self.append(f"failed: {request.url}"))
+        page.on("requestfailed", self.request)
         return page
+
+    def request(self, failed):
+        """Write down a request that failed, not one that was given up for the next page."""
+        if failed.failure != "net::ERR_ABORTED":
+            self.append(f"failed: {failed.url}")
 
 
 @pytest.fixture
