@@ -35,7 +35,10 @@ function widthOf(figure) {
 }
 
 const WHOLE = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
-const COMPACT = new Intl.NumberFormat("en-US", { notation: "compact", maximumSignificantDigits: 3 });
+const COMPACT = new Intl.NumberFormat("en-US", {
+  notation: "compact",
+  maximumSignificantDigits: 3,
+});
 
 /** 187450 -> "187,450" */
 function exactly(number) {
@@ -231,14 +234,18 @@ function drawStaircase(figure, { stages, layers }, network) {
     const place = { x: plot.x(i + 1) + 2, y: plot.y(steps[i].maps) - 4 };
     return svg("text", { class: "end strong", ...place }, exactly(steps[i].maps));
   });
-  const kept = network.compression === 1 ? "all of them" : `${percent(network.compression)} of them`;
-  const after = blocks.length > 1 ? ` A transition (orange) keeps ${kept}, and halves the picture.` : "";
+  const kept =
+    network.compression === 1 ? "all of them" : `${percent(network.compression)} of them`;
+  const after =
+    blocks.length > 1 ? ` A transition (orange) keeps ${kept}, and halves the picture.` : "";
   show(
     figure,
     height,
     `Bars that rise by ${k} maps a layer: ` +
-      peaks.map((i, n) => `block ${n + 1} ends with ${steps[i].maps} maps`).join(", ") + ".",
-    `Each dense layer adds ${k} maps, however many there are already: steps of one height.` + after +
+      peaks.map((i, n) => `block ${n + 1} ends with ${steps[i].maps} maps`).join(", ") +
+      ".",
+    `Each dense layer adds ${k} maps, however many there are already: steps of one height.` +
+      after +
       ` The last layer reads ${exactly(layers[layers.length - 1].channels)} maps and still makes ${k}.`,
     [...plot.parts, ...bars, ...peakLabels],
   );
@@ -260,7 +267,15 @@ function drawBottleneck(figure, { layers }, network) {
   const xEnd = Math.max(widest, even < 4 * widest ? 1.2 * even : 0) * 1.05;
   const cost = (channels, kind) => layerWeights(channels, k, kind);
   const yEnd = Math.max(cost(xEnd, null), cost(xEnd, b));
-  const plot = axes(width, height, xEnd, ticks(yEnd), shortly, "maps that arrive at a layer", "multiply-accumulates for each pixel");
+  const plot = axes(
+    width,
+    height,
+    xEnd,
+    ticks(yEnd),
+    shortly,
+    "maps that arrive at a layer",
+    "multiply-accumulates for each pixel",
+  );
   const below = ticks(xEnd).filter((value) => value <= xEnd);
   const straight = (kind) =>
     `M${plot.x(0)} ${plot.y(cost(0, kind))}L${plot.x(xEnd)} ${plot.y(cost(xEnd, kind))}`;
@@ -279,7 +294,12 @@ function drawBottleneck(figure, { layers }, network) {
     const place = { cx: plot.x(channels), cy: plot.y(cost(channels, bottleneck)), r: 3.5 };
     parts.push(svg("circle", { class: `dot ${colour}`, ...place }));
   }
-  parts.push(...legend([["orange", "3x3 from all maps"], ["blue", `1x1 to ${b * k}, then 3x3`]]));
+  parts.push(
+    ...legend([
+      ["orange", "3x3 from all maps"],
+      ["blue", `1x1 to ${b * k}, then 3x3`],
+    ]),
+  );
   const from = even < Infinity ? `only from ${decimal(even)} maps on.` : "nowhere.";
   const pays = layers.filter(({ channels }) => channels > even).length;
   const whole = (kind) => blockMacs({ ...network, bottleneck: kind });
@@ -328,7 +348,9 @@ function drawMemory(figure, { stages, total }, batch) {
     parts.push(svg("text", { class: i ? "end" : "end strong", x: left - 8, y: y + 18 }, name));
     [plain, efficient].forEach((bytes, j) => {
       const box = { x: left, y: y + 15 * j, width: length(bytes), height: 13 };
-      parts.push(svg("rect", { class: j ? "" : "blue", ...(j && { fill: "url(#hatch)" }), ...box }));
+      parts.push(
+        svg("rect", { class: j ? "" : "blue", ...(j && { fill: "url(#hatch)" }), ...box }),
+      );
       const place = { x: left + length(bytes) + 6, y: y + 15 * j + 11 };
       parts.push(svg("text", { class: "quiet", ...place }, sized(bytes)));
     });
@@ -341,7 +363,9 @@ function drawMemory(figure, { stages, total }, batch) {
   show(
     figure,
     36 + rows.length * line,
-    rows.map((r) => `${r.name}: plain ${sized(r.plain)}, efficient ${sized(r.efficient)}.`).join(" "),
+    rows
+      .map((r) => `${r.name}: plain ${sized(r.plain)}, efficient ${sized(r.efficient)}.`)
+      .join(" "),
     `A batch of ${exactly(batch)} keeps ${exactly(plain)} bytes plain and ${exactly(efficient)} ` +
       `efficient, ${(efficient / plain).toFixed(2)} of it. Look at the last blocks: plain, each layer ` +
       "keeps two copies of all that it reads; efficient, each map is kept once.",
@@ -350,7 +374,13 @@ function drawMemory(figure, { stages, total }, batch) {
 }
 
 function hatch() {
-  const tile = { id: "hatch", width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" };
+  const tile = {
+    id: "hatch",
+    width: 6,
+    height: 6,
+    patternUnits: "userSpaceOnUse",
+    patternTransform: "rotate(45)",
+  };
   const parts = [
     svg("rect", { class: "orange", width: 6, height: 6 }),
     svg("rect", { width: 2, height: 6, style: "fill: var(--gap)" }),
@@ -365,21 +395,44 @@ function drawDeeper(figure, network) {
   for (let times = 0.25; times <= 2.001; times += 0.125) {
     const blocks = network.blocks.map((count) => Math.max(1, Math.round(count * times)));
     const { total, layers } = ledger({ ...network, blocks });
-    points.push({ layers: layers.length, plain: total.activationBytes, efficient: total.efficientBytes });
+    points.push({
+      layers: layers.length,
+      plain: total.activationBytes,
+      efficient: total.efficientBytes,
+    });
   }
   const last = points[points.length - 1];
-  const plot = axes(width, height, last.layers * 1.02, ticks(last.plain / MIB), (v) => Number(v.toPrecision(3)).toLocaleString("en-US"), "dense layers, all blocks shorter or longer", "MiB a picture");
-  const below = ticks(last.layers).filter((value) => value <= last.layers && Number.isInteger(value));
-  const line = (name) => "M" + points.map((p) => `${plot.x(p.layers)} ${plot.y(p[name] / MIB)}`).join("L");
+  const plot = axes(
+    width,
+    height,
+    last.layers * 1.02,
+    ticks(last.plain / MIB),
+    (v) => Number(v.toPrecision(3)).toLocaleString("en-US"),
+    "dense layers, all blocks shorter or longer",
+    "MiB a picture",
+  );
+  const below = ticks(last.layers).filter(
+    (value) => value <= last.layers && Number.isInteger(value),
+  );
+  const line = (name) =>
+    "M" + points.map((p) => `${plot.x(p.layers)} ${plot.y(p[name] / MIB)}`).join("L");
   const { total, layers } = ledger(network);
   const parts = [...plot.parts, ...numbersBelow(plot, below, exactly)];
   parts.push(svg("path", { class: "line blue", d: line("plain") }));
   parts.push(svg("path", { class: "line orange", d: line("efficient") }));
-  for (const [name, colour] of [["activationBytes", "blue"], ["efficientBytes", "orange"]]) {
+  for (const [name, colour] of [
+    ["activationBytes", "blue"],
+    ["efficientBytes", "orange"],
+  ]) {
     const place = { cx: plot.x(layers.length), cy: plot.y(total[name] / MIB), r: 5 };
     parts.push(svg("circle", { class: `dot ${colour}`, ...place }));
   }
-  parts.push(...legend([["blue", "plain"], ["orange", "efficient"]]));
+  parts.push(
+    ...legend([
+      ["blue", "plain"],
+      ["orange", "efficient"],
+    ]),
+  );
   const half = points.find((p) => p.layers >= last.layers / 2) ?? last;
   const times = (name) => (last[name] / half[name]).toFixed(1);
   show(

@@ -2,7 +2,14 @@
 // The page: from the form and the address to a network, and from its ledger to what is shown.
 
 const NUMBERS = ["growthRate", "compression", "stemMaps", "size", "classes", "batch"];
-const ADDRESS = { growthRate: "k", compression: "c", stemMaps: "maps", size: "size", classes: "classes", batch: "batch" };
+const ADDRESS = {
+  growthRate: "k",
+  compression: "c",
+  stemMaps: "maps",
+  size: "size",
+  classes: "classes",
+  batch: "batch",
+};
 const MOST_LAYERS = 2000; // so that a slip of the finger does not stop the page
 const $ = (id) => document.getElementById(id);
 
@@ -15,7 +22,10 @@ function readChoice() {
   if (byDepth()) {
     choice.blocks = blocksOfDepth(numberIn($("depth").value), choice.bottleneck !== null);
   } else {
-    choice.blocks = $("blocks").value.split(/[\s,;]+/).filter(Boolean).map(numberIn);
+    choice.blocks = $("blocks")
+      .value.split(/[\s,;]+/)
+      .filter(Boolean)
+      .map(numberIn);
   }
   whole("the batch", choice.batch);
   check(choice);
@@ -136,7 +146,8 @@ function complain(error) {
   $("results").setAttribute("inert", "");
 }
 
-const WORDS = [ // what the page's reader knows instead of the library's names
+const WORDS = [
+  // what the page's reader knows instead of the library's names
   [/^growth_rate/, "The growth rate"],
   [/^num_init_features/, "The number of the stem's maps"],
   [/^num_classes/, "The number of classes"],
@@ -203,15 +214,22 @@ function showSums({ total, layers }, { batch, beside }, named) {
 }
 
 const COLUMNS = [
-  ["layers", "layers"], ["connections", "connections"], ["channelsIn", "maps in"],
-  ["channelsOut", "maps out"], ["size", "size"], ["parameters", "parameters"],
-  ["macs", "multiply-accumulates"], ["activationBytes", "bytes kept, plain"],
+  ["layers", "layers"],
+  ["connections", "connections"],
+  ["channelsIn", "maps in"],
+  ["channelsOut", "maps out"],
+  ["size", "size"],
+  ["parameters", "parameters"],
+  ["macs", "multiply-accumulates"],
+  ["activationBytes", "bytes kept, plain"],
   ["efficientBytes", "bytes kept, efficient"],
 ];
 
 /** The accounts as a table; bytes are of one picture, as in the library's ledger. */
 function showLedger({ stages, total }) {
-  const head = [["stage", "stage"], ...COLUMNS].map(([, text]) => html("th", { scope: "col" }, text));
+  const head = [["stage", "stage"], ...COLUMNS].map(([, text]) =>
+    html("th", { scope: "col" }, text),
+  );
   const line = (stage) => {
     const cells = COLUMNS.map(([name]) => {
       const value = stage[name];
@@ -240,7 +258,17 @@ function showPaper({ total }, choice, named) {
   const rows = NAMED.map((entry) => ({ ...entry, total: ledger(entry.network).total }));
   if (named < 0) rows.push({ name: "your choice", network: choice, total });
   rows.sort((a, b) => a.total.parameters - b.total.parameters);
-  const titles = ["network", "k", "blocks", "picture", "parameters", "", "multiply-accumulates", "MiB kept a picture, plain", "error, %"];
+  const titles = [
+    "network",
+    "k",
+    "blocks",
+    "picture",
+    "parameters",
+    "",
+    "multiply-accumulates",
+    "MiB kept a picture, plain",
+    "error, %",
+  ];
   const head = titles.map((text) => (text ? html("th", { scope: "col" }, text) : html("td")));
   const most = Math.max(...rows.map((entry) => entry.total.parameters));
   const lines = rows.map(({ name, network, total, error }) => {
@@ -249,7 +277,10 @@ function showPaper({ total }, choice, named) {
     const link = html("a", { href: toAddress({ ...asChoice(network), batch, beside }) }, name);
     const texts = [growthRate, blocks.join(", "), `${size}x${size}`, exactly(total.parameters)];
     const after = [exactly(total.macs), (total.activationBytes / MIB).toFixed(1), error ?? ""];
-    const cells = [...texts.map((text) => html("td", {}, text)), html("td", { class: "bar" }, bar(total.parameters, most))];
+    const cells = [
+      ...texts.map((text) => html("td", {}, text)),
+      html("td", { class: "bar" }, bar(total.parameters, most)),
+    ];
     cells.push(...after.map((text) => html("td", {}, text)));
     const line = html("tr", {}, html("th", { scope: "row" }, link), ...cells);
     if (network === choice || NAMED[named]?.network === network) line.className = "yours";

@@ -129,8 +129,14 @@ function classifierStage(channels, classes) {
 }
 
 const COUNTED = [
-  "layers", "connections", "parameters", "macs", "activationBytes", "efficientBytes",
-  "statistics", "efficientStatistics",
+  "layers",
+  "connections",
+  "parameters",
+  "macs",
+  "activationBytes",
+  "efficientBytes",
+  "statistics",
+  "efficientStatistics",
 ];
 
 function row(stage, channelsIn, channelsOut, side, counts) {
@@ -244,18 +250,18 @@ const ORIGIN = {
   size: 32,
 };
 
-// parameters: as published. error: on CIFAR-10 with flips and shifts, per cent, from the authors'
-// table, which its readers call C10+.
+// Name, network, parameters as published, and error on CIFAR-10 with flips and shifts (C10+), per
+// cent, from the authors' table.
 const NAMED = [
-  { name: "This series' network", network: ORIGIN },
-  { name: "DenseNet-40, k = 12", network: densenetCifar(40, 12, false), parameters: "1.0M", error: "5.24" },
-  { name: "DenseNet-100, k = 12", network: densenetCifar(100, 12, false), parameters: "7.0M", error: "4.10" },
-  { name: "DenseNet-100, k = 24", network: densenetCifar(100, 24, false), parameters: "27.2M", error: "3.74" },
-  { name: "DenseNet-BC-100, k = 12", network: densenetCifar(100, 12, true), parameters: "0.8M", error: "4.51" },
-  { name: "DenseNet-BC-250, k = 24", network: densenetCifar(250, 24, true), parameters: "15.3M", error: "3.62" },
-  { name: "DenseNet-BC-190, k = 40", network: densenetCifar(190, 40, true), parameters: "25.6M", error: "3.46" },
-  { name: "DenseNet-121", network: densenetImagenet(32, [6, 12, 24, 16], 64), parameters: "8.0M" },
-  { name: "DenseNet-169", network: densenetImagenet(32, [6, 12, 32, 32], 64), parameters: "14.1M" },
-  { name: "DenseNet-201", network: densenetImagenet(32, [6, 12, 48, 32], 64), parameters: "20.0M" },
-  { name: "DenseNet-161", network: densenetImagenet(48, [6, 12, 36, 24], 96), parameters: "28.7M" },
-];
+  ["This series' network", ORIGIN],
+  ["DenseNet-40, k = 12", densenetCifar(40, 12, false), "1.0M", "5.24"],
+  ["DenseNet-100, k = 12", densenetCifar(100, 12, false), "7.0M", "4.10"],
+  ["DenseNet-100, k = 24", densenetCifar(100, 24, false), "27.2M", "3.74"],
+  ["DenseNet-BC-100, k = 12", densenetCifar(100, 12, true), "0.8M", "4.51"],
+  ["DenseNet-BC-250, k = 24", densenetCifar(250, 24, true), "15.3M", "3.62"],
+  ["DenseNet-BC-190, k = 40", densenetCifar(190, 40, true), "25.6M", "3.46"],
+  ["DenseNet-121", densenetImagenet(32, [6, 12, 24, 16], 64), "8.0M"],
+  ["DenseNet-169", densenetImagenet(32, [6, 12, 32, 32], 64), "14.1M"],
+  ["DenseNet-201", densenetImagenet(32, [6, 12, 48, 32], 64), "20.0M"],
+  ["DenseNet-161", densenetImagenet(48, [6, 12, 36, 24], 96), "28.7M"],
+].map(([name, network, parameters, error]) => ({ name, network, parameters, error }));

@@ -26,7 +26,10 @@ function unpack(checkpoint) {
  * the classifier reads; stages lists [name, maps] of what each part has made.
  */
 function forward(network, pixels) {
-  const { weights, arguments: { block_config: blocks } } = network;
+  const {
+    weights,
+    arguments: { block_config: blocks },
+  } = network;
   let maps = stem(normalised(pixels, network), weights);
   const stages = [["stem", maps]];
   blocks.forEach((layers, i) => {
@@ -175,7 +178,9 @@ function concatenate(old, made) {
 function classify(maps, weights) {
   const area = maps.height * maps.width;
   const means = Array.from({ length: maps.channels }, (_, c) => {
-    return maps.values.subarray(c * area, (c + 1) * area).reduce((all, value) => all + value) / area;
+    return (
+      maps.values.subarray(c * area, (c + 1) * area).reduce((all, value) => all + value) / area
+    );
   });
   return Array.from(weights["classifier.bias"], (bias, label) => {
     const row = label * maps.channels;

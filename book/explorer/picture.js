@@ -55,7 +55,11 @@ const DRAWINGS = {
   "a car": (brush) => {
     sky(brush, "#c9d6df", "#eef2f4");
     shape(brush, "#6d6f73", [0, 215, 320, 215, 320, 320, 0, 320]);
-    shape(brush, "#b3202a", [20, 180, 60, 165, 105, 115, 215, 115, 260, 165, 300, 175, 305, 225, 20, 225]);
+    shape(
+      brush,
+      "#b3202a",
+      [20, 180, 60, 165, 105, 115, 215, 115, 260, 165, 300, 175, 305, 225, 20, 225],
+    );
     shape(brush, "#2d3b45", [80, 163, 115, 125, 205, 125, 238, 163]);
     for (const x of [85, 240]) disc(brush, "#1b1b1d", x, 228, 30);
     for (const x of [85, 240]) disc(brush, "#b7bcc2", x, 228, 14);
@@ -132,7 +136,9 @@ function showClasses() {
   });
   const [legend] = $("classes").children;
   $("classes").replaceChildren(legend, ...lines);
-  const [first, second] = order.map((label) => `${network.classes[label]}, ${percent(shares[label])}`);
+  const [first, second] = order.map(
+    (label) => `${network.classes[label]}, ${percent(shares[label])}`,
+  );
   $("verdict").textContent = `Its answer: ${first}. Next comes ${second}.`;
   showCam(order[0]);
 }
@@ -215,14 +221,25 @@ function tile(canvas, { values, height, width }, count) {
       const share = (values[c * area + i] - low) / (high - low || 1);
       image.data.set([...cividis(share), 255], 4 * i);
     }
-    brush.putImageData(image, (c % COLUMNS) * (width + gap), Math.floor(c / COLUMNS) * (height + gap));
+    brush.putImageData(
+      image,
+      (c % COLUMNS) * (width + gap),
+      Math.floor(c / COLUMNS) * (height + gap),
+    );
   }
 }
 
 // Nine colours of matplotlib's palette cividis, which reads the same with every kind of colour sight.
 const CIVIDIS = [
-  [0, 34, 78], [26, 56, 111], [67, 78, 108], [97, 101, 111], [125, 124, 120], [155, 148, 118],
-  [188, 174, 108], [222, 201, 88], [254, 232, 56],
+  [0, 34, 78],
+  [26, 56, 111],
+  [67, 78, 108],
+  [97, 101, 111],
+  [125, 124, 120],
+  [155, 148, 118],
+  [188, 174, 108],
+  [222, 201, 88],
+  [254, 232, 56],
 ];
 
 function cividis(share) {

@@ -140,7 +140,7 @@ def test_the_papers_networks_have_the_published_counts(explorer):
             with torch.device("meta"):
                 network = build()
             assert not list(differences(found, counted(network, size))), rest["name"]
-        if "parameters" in rest:
+        if rest.get("parameters"):  # this series' network is nowhere published
             assert rest["parameters"] == f"{parameters / 1e6:.1f}M"
 
 
