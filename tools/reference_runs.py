@@ -78,6 +78,14 @@ RIVALS = {
     "residual-macs": {"kind": "residual", "block_config": (3, 3, 3), "widths": (12, 24, 48)},
     "residual-seconds": {"kind": "residual", "block_config": (3, 3, 3), "widths": (16, 32, 64)},
 }
+# The same roles with two to four times the work.
+LARGE_RIVALS = {
+    "dense": _net(16, 4, 5, 5),
+    "dense-bytes": _net(8, 2, 4, 8),
+    "residual-parameters": {"kind": "residual", "block_config": (5, 5, 5), "widths": (11, 22, 44)},
+    "residual-macs": {"kind": "residual", "block_config": (3, 3, 3), "widths": (23, 46, 92)},
+    "residual-seconds": {"kind": "residual", "block_config": (3, 3, 3), "widths": (30, 60, 120)},
+}
 RIVAL_RECIPES = {  # name -> settings, and the learning rates that were tried for each kind
     "fast": (
         {
@@ -163,6 +171,13 @@ RUNS = {
         for recipe, rates in CHOSEN.items()
         for seed in MORE_SEEDS
         for name, net in RIVALS.items()
+    },
+    **{  # by `fast` alone, at the rates that were chosen for the small ones
+        f"large-rivals-fast-{name}-seed{seed}": _rival(
+            net, "fast", CHOSEN["fast"][_kind(net)], seed
+        )
+        for seed in MORE_SEEDS
+        for name, net in LARGE_RIVALS.items()
     },
     **{
         name: Reference(f"{options} --amp --compile --channels-last", device="cuda")
