@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import os
 import shlex
@@ -22,7 +23,17 @@ from PIL import Image
 from densenet_lib.checkpoints import build_network, load_checkpoint, recorded
 from densenet_lib.densenet import DenseNet
 from densenet_lib.training import RECIPES, Recipe
-from tools import bench, cheat_sheet, reference_runs, refresh, reuse, run_all, site, student
+from tools import (
+    bench,
+    cheat_sheet,
+    reference_runs,
+    refresh,
+    reuse,
+    run_all,
+    site,
+    student,
+    transfer,
+)
 
 KERNELSPEC = {"kernelspec": refresh.KERNEL}
 RUNNER = [sys.executable, str(ROOT / "tools" / "run_all.py")]
@@ -555,7 +566,7 @@ def test_the_benchmark_feeds_the_same_numbers_both_ways(monkeypatch, capsys):
 RECORDED = sorted(
     path
     for path in reference_runs.RECORDED.glob("*.json")
-    if path.stem not in ("bench", "reuse")  # measurements of notebooks 13 and 11
+    if path.stem not in ("bench", "reuse", "transfer")  # of notebooks 13, 11 and 15
 )
 
 
@@ -636,6 +647,19 @@ def test_feature_reuse_is_measured_by_the_functions_of_its_notebook():
                 assert again == pytest.approx(before, rel=1e-3)
         else:
             assert all(len(curve) == len(notebook.STEPS) for curve in run["removed"].values())
+
+
+def test_transfer_is_measured_by_the_functions_of_its_notebook():
+    notebook, found = reuse.definitions(transfer.NOTEBOOK), recorded("transfer")
+    assert found["about"]["passes"] == {str(n): passes for n, passes in notebook.PASSES.items()}
+    cases = itertools.product(transfer.TRIED, notebook.PASSES, transfer.SEEDS)
+    assert set(found["runs"]) == {f"{way}, {count}, {seed}" for way, count, seed in cases}
+    assert all(0 <= result <= 100 for result in found["runs"].values())
+    for way, numbers in transfer.TRIED.items():  # each was chosen by the tries, and no other way
+        for count in notebook.PASSES:
+            near = max(n for n in transfer.SIZES[way] if n <= max(count, transfer.SIZES[way][0]))
+            tried = {n: found["tried"][f"{way}, {near}, {n}"] for n in numbers}
+            assert tried[found["chosen"][f"{way}, {count}"]] == max(tried.values())
 
 
 def test_the_ablations_are_the_networks_that_they_are_called():
