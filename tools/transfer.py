@@ -29,7 +29,7 @@ from tools.reuse import definitions  # noqa: E402
 NOTEBOOK = ROOT / "notebooks" / "15_your_own_pictures.ipynb"
 TO = checkpoints.RECORDED / "transfer.json"
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-SEEDS = (0, 1, 3)  # of a run: its pictures, its fresh weights, its order
+SEEDS = range(5)  # of a run: its pictures, its fresh weights, its order
 TRIED = {  # by each way of learning, on held-out training pictures, with a seed of its own
     "frozen": (0.001, 0.01, 0.1),
     "upper half": (0.04, 0.16, 0.64),
