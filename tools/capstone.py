@@ -173,7 +173,10 @@ def inside(work, seconds, **options):
     except TimeoutError:
         return {"error": f"killed: not ready after {seconds:.0f} seconds"}
     except ChildProcessError as error:
-        why = {"signal 24": "out of processor time", "signal 9": "killed, for want of memory?"}
+        why = {
+            "signal 24": "out of processor time",
+            "signal 9": "killed: out of processor time, or of memory",
+        }
         return {"error": why.get(str(error), f"it ended without a result ({error})")}
     except ValueError:
         return {"error": "what came back is no answer"}
