@@ -16,7 +16,6 @@ import hashlib
 import json
 import math
 import os
-import resource
 import secrets
 import sys
 import time
@@ -86,6 +85,8 @@ def answer(source, state, pictures, seed, cores, _walls):
 
 def limit(seconds, cores):
     """Allow this process so many seconds of processor time, on so many cores, and no new shapes."""
+    import resource  # Windows has none
+
     seconds += math.ceil(time.process_time())
     resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 5))
     if hasattr(os, "sched_setaffinity"):
