@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -176,6 +177,30 @@ def test_wrong_statistics_stretch_all_pictures_alike():
     )
     factors = torch.tensor(fit.std) / torch.tensor(WRONG)
     torch.testing.assert_close(wrong, whole * factors.view(3, 1, 1))
+
+
+def test_another_seed_is_another_network_in_another_order():
+    whole = variants(WRONG)["whole recipe"]
+    (network, batches), (other, others) = (whole.begin(seed, some_photographs()) for seed in (0, 1))
+    assert not torch.equal(network[1].features.conv0.weight, other[1].features.conv0.weight)
+    assert not torch.equal(next(iter(batches))[1], next(iter(others))[1])
+
+
+def test_each_run_is_judged_with_the_deviation_that_it_learned_with(pictures, monkeypatch):
+    """The held-out pictures first, then those it learned from: so they stand in the row."""
+    fit, held_out = pictures(), pictures(seed=1)
+    judged = []
+
+    def evaluate(network, batches):
+        judged.append(torch.cat([images for images, _ in batches]))
+        return SimpleNamespace(accuracy=len(judged) / 10, loss=len(judged))
+
+    monkeypatch.setattr(recipe_parts, "evaluate", evaluate)
+    row = recipe_parts.measured(variants(WRONG)["statistics"], 0, fit, held_out)
+    assert (row["accuracy"], row["loss"], row["training_accuracy"]) == (0.1, 1, 0.2)
+    for images, image_set in zip(judged, (held_out, fit), strict=True):
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (image_set.mean, WRONG))
+        torch.testing.assert_close(images, (image_set.images / 255 - mean) / std)
 
 
 def rows(path):
