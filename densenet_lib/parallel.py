@@ -6,6 +6,7 @@ most code: the synchronised kind exists for GPUs alone.
 """
 
 import gc
+import itertools
 import os
 import traceback
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from dataclasses import replace
 
 import torch
 from torch import distributed
+
+_joined = itertools.count()  # the groups that this process has joined
 
 
 @contextmanager
@@ -28,12 +31,13 @@ def process_group(device):
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     # A launcher that starts workers again gives them the old store, with the addresses of the dead
-    # ones in it; a prefix for each attempt keeps them apart (newer PyTorch hangs without).
+    # ones in it; a prefix for each attempt keeps them apart (newer PyTorch hangs without). So does
+    # one for each group of a process that joins several, one after the other.
     store, number, processes = next(distributed.rendezvous("env://"))
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     distributed.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
-        store=distributed.PrefixStore(f"attempt {attempt}", store),
+        store=distributed.PrefixStore(f"attempt {attempt}, group {next(_joined)}", store),
         rank=number,
         world_size=processes,
     )

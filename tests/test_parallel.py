@@ -76,6 +76,24 @@ def test_averaged_gradients_are_those_of_the_joint_batch(tmp_path, count, proces
     assert not torch.allclose(part[0], alone[0], rtol=1e-3)
 
 
+AGAIN = """
+import os, time, torch
+from densenet_lib.parallel import distributed, process_group
+for turn in range(3):
+    if os.environ["RANK"] == "0":
+        time.sleep(1)  # the other one finds what was left of the last group, if anything can be
+    with process_group(torch.device("cpu")) as (number, processes, device):
+        total = torch.tensor([float(turn * (number + 1))])
+        distributed.all_reduce(total)
+        assert total.item() == 3 * turn
+"""
+
+
+def test_processes_can_join_groups_one_after_the_other(tmp_path):
+    (tmp_path / "again.py").write_text(AGAIN)
+    torchrun(tmp_path / "again.py")
+
+
 KILLER = """
 import os, signal, sys
 from pathlib import Path
