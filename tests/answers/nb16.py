@@ -100,10 +100,13 @@ ANSWERS = {
             "        if isinstance(part, nn.Conv2d):\n"
             "            n = part.weight[:, 0].numel()\n"
             "            part.weight.copy_(torch.randn_like(part.weight) * (2 / n) ** 0.5)",
-            "network.reset_parameters()",
+            "for kernel in [m.weight for m in network.modules() if type(m) is nn.Conv2d]:\n"
+            "    C, _, h, w = kernel.shape\n"
+            "    nn.init.normal_(kernel, std=math.sqrt(2 / (h * w * C)))",
         ],
         "wrong": [
             ("clinic.patient_4(network)", "fan-in"),
+            ("network.reset_parameters()", "leave it alone"),  # it draws the classifier anew
             (
                 "for p in network.modules():\n    if isinstance(p, nn.Conv2d):\n"
                 "        nn.init.kaiming_uniform_(p.weight, mode='fan_out', nonlinearity='relu')",
@@ -355,6 +358,17 @@ ANSWERS = {
             (
                 loop("optimizer.step()", "cycle.step()", "|yield rate, loss.item()"),
                 "make 6 steps",
+            ),
+            (
+                "total = 0\n"
+                + loop(
+                    "used = optimizer.param_groups[0]['lr']",
+                    "total += loss.item()",
+                    "optimizer.step()",
+                    "cycle.step()",
+                    "yield used, total",
+                ),
+                "the loss of each step",
             ),
         ],
     },
