@@ -34,6 +34,12 @@ ANSWERS = {
                 "three of the classes occur",
             ),
             (
+                "counts = labels.bincount(minlength=classes)\n"
+                "share = len(labels) / labels.max()\n"
+                "return torch.where(counts > 0, share / counts.clamp(min=1), 0.0)",
+                "labels 1, 1 and 0",
+            ),
+            (
                 "counts = labels.unique(return_counts=True)[1]\n"
                 "return len(labels) / (len(counts) * counts)",
                 "one number for each class",
@@ -69,6 +75,16 @@ ANSWERS = {
                 "upside down",
             ),
             (
+                "both = torch.cat([train, train.flip(3), train.flip(2, 3)]).flatten(1)\n"
+                "return (test.flatten(1)[:, None] == both[None]).all(dim=2).any(dim=1)",
+                "half a turn",
+            ),
+            (
+                "both = torch.cat([train, train.flip(1), train.flip(3)]).flatten(1)\n"
+                "return (test.flatten(1)[:, None] == both[None]).all(dim=2).any(dim=1)",
+                "colours",
+            ),
+            (
                 "both = torch.cat([train, train.flip(3)]).flatten(1).float()\n"
                 "return torch.cdist(test.flatten(1).float(), both).min(dim=1).values < 9",
                 "one pixel differs",
@@ -87,6 +103,13 @@ ANSWERS = {
             "for name in names[: names.index(last) + 1]:\n"
             "    getattr(network.features, name).train(False)\n"
             "return network",
+            "network.train()\n"
+            "for name, part in network.features.named_children():\n"
+            "    for module in part.modules():\n"
+            "        if isinstance(module, (nn.BatchNorm2d, nn.Dropout)):\n"
+            "            module.eval()\n"
+            "    if name == last:\n"
+            "        return network",
             "frozen = True\n"
             "network.train()\n"
             "for name, part in network.features.named_children():\n"
@@ -114,6 +137,32 @@ ANSWERS = {
                 "    if name == last:\n"
                 "        break",
                 "return the network",
+            ),
+            (
+                "network.train()\n"
+                "for name, part in network.features.named_children():\n"
+                "    for module in part.modules():\n"
+                "        if isinstance(module, nn.BatchNorm2d):\n"
+                "            module.eval()\n"
+                "    if name == last:\n"
+                "        return network",
+                "a dropout in a frozen part",
+            ),
+            (
+                "network.training, above = True, False\n"
+                "for name, part in network.features.named_children():\n"
+                "    if above:\n"
+                "        part.train()\n"
+                "    above = above or name == last\n"
+                "return network",
+                "these moved, and are frozen",  # it trusts the mode in which the network came
+            ),
+            (
+                "network.train()\n"
+                "for name in ('conv0', 'norm0', 'relu0', 'denseblock1', 'transition1'):\n"
+                "    getattr(network.features, name).eval()\n"
+                "return network",
+                "all norms above",
             ),
             (
                 "network.train()\n"
