@@ -1,0 +1,128 @@
+"""Exercises of notebook 14: right answers written in other ways, and mistakes people make."""
+
+ANSWERS = {
+    "14.1": {
+        "right": [
+            "seconds = pictures * passes * (macs + 2 * macs) / macs_per_second\n"
+            "return seconds / 3600, seconds * watts / 3.6e6",
+            "h = 3 * macs / macs_per_second * pictures * passes / 60**2\n"
+            "return torch.tensor([h, h * watts / 1000], dtype=torch.float64)",
+        ],
+        "wrong": [
+            (
+                "hours = macs * pictures * passes / macs_per_second / 3600\n"
+                "return hours, hours * watts / 1000",
+                "twice the forward one",
+            ),
+            (
+                "seconds = 3 * macs * pictures * passes / macs_per_second\n"
+                "return seconds, seconds * watts / 1000",
+                "not seconds",
+            ),
+            (
+                "hours = 3 * macs * pictures * passes / macs_per_second / 3600\n"
+                "return hours, hours * watts",
+                "a thousand watts for an hour",
+            ),
+            (
+                "hours = 3 * macs * pictures / macs_per_second / 3600\n"
+                "return hours, hours * watts / 1000",
+                "300 passes",
+            ),
+        ],
+    },
+    "14.2": {
+        "right": [
+            "weights = torch.tensor(counts) / sum(counts)\n"
+            "return (torch.stack(gradients) * weights[:, None]).sum(dim=0)",
+            "total = torch.zeros_like(gradients[0])\n"
+            "for g, n in zip(gradients, counts):\n"
+            "    equal = sum(counts) / len(counts)\n"
+            "    total += g * n / equal\n"
+            "return total / len(gradients)",
+        ],
+        "wrong": [
+            ("return sum(gradients) / len(gradients)", "each picture counts once"),
+            ("return sum(g * n for g, n in zip(gradients, counts))", "not their mean"),
+            (
+                "return sum(g * n for g, n in zip(gradients, counts)) / len(counts)",
+                "not by the processes",
+            ),
+            (
+                "return sum(g * n for g, n in zip(gradients, counts)) / 5",
+                "a process without a picture",
+            ),
+        ],
+    },
+    "14.3": {
+        "right": [
+            "slope = (math.log(f) - math.log(e)) / (math.log(q) - math.log(p))\n"
+            "return math.exp(math.log(p) + (math.log(wanted) - math.log(e)) / slope)",
+            "doublings = math.log2(q / p)\n"
+            "per_doubling = (f / e) ** (1 / doublings)\n"
+            "return p * 2 ** (math.log(wanted / e) / math.log(per_doubling))",
+        ],
+        "wrong": [
+            (
+                "slope = (f - e) / (q - p)\nreturn q + (wanted - f) / slope if q == 2 else 0.0",
+                "in passes",
+            ),
+            ("return q * f / wanted", "every *four* times"),
+            (
+                "b = math.log(e / f) / math.log(q / p)\nreturn max(p, q * (f / wanted) ** (1 / b))",
+                "works backwards",
+            ),
+            (
+                "b = math.log(e / f) / math.log(q / p)\nreturn p * (f / wanted) ** (1 / b)",
+                "so 10 at 4",
+            ),
+        ],
+    },
+    "14.4": {
+        "right": [
+            "shares = []\n"
+            "for start in range(0, len(order), batch_size):\n"
+            "    stop = min(start + batch_size, len(order))\n"
+            "    shares.append([order[i] for i in range(start + number, stop, processes)])\n"
+            "return shares",
+            "shares = []\n"
+            "while order:\n"
+            "    batch, order = order[:batch_size], order[batch_size:]\n"
+            "    n = len(batch)\n"
+            "    cut = [n * i // processes for i in range(processes + 1)]\n"
+            "    shares.append(batch[cut[number] : cut[number + 1]])\n"
+            "return shares",
+        ],
+        "wrong": [
+            (
+                "batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]\n"
+                "return [batch[::processes] for batch in batches]",
+                "the same picture",
+            ),
+            (
+                "whole = len(order) // batch_size * batch_size\n"
+                "batches = [order[i : i + batch_size] for i in range(0, whole, batch_size)]\n"
+                "return [batch[number::processes] for batch in batches]",
+                "as many shares for each",
+            ),
+            (
+                "mine = order[number::processes]\n"
+                "size = -(-len(mine) // -(-len(order) // batch_size))\n"
+                "return [mine[i * size : (i + 1) * size] for i in range(-(-len(order) // batch_size))]",
+                "must be shared by all",
+            ),
+            (
+                "batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]\n"
+                "size = batch_size // processes\n"
+                "return [batch[number * size : (number + 1) * size] for batch in batches]",
+                "differ by one at most",
+            ),
+            (
+                "batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]\n"
+                "each = [len(batch) // processes for batch in batches]\n"
+                "return [b[number * n : (number + 1) * n] for b, n in zip(batches, each)]",
+                "a picture is missing",
+            ),
+        ],
+    },
+}
