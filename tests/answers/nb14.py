@@ -64,10 +64,10 @@ ANSWERS = {
         ],
         "wrong": [
             (
-                "slope = (f - e) / (q - p)\nreturn q + (wanted - f) / slope if q == 2 else 0.0",
+                "slope = (f - e) / (q - p)\nreturn q + (wanted - f) / slope",
                 "in passes",
             ),
-            ("return q * f / wanted", "every *four* times"),
+            ("return q * f / wanted", "with *four* times"),
             (
                 "b = math.log(e / f) / math.log(q / p)\nreturn max(p, q * (f / wanted) ** (1 / b))",
                 "works backwards",
@@ -103,13 +103,14 @@ ANSWERS = {
                 "whole = len(order) // batch_size * batch_size\n"
                 "batches = [order[i : i + batch_size] for i in range(0, whole, batch_size)]\n"
                 "return [batch[number::processes] for batch in batches]",
-                "as many shares for each",
+                "as many shares each",
             ),
             (
                 "mine = order[number::processes]\n"
                 "size = -(-len(mine) // -(-len(order) // batch_size))\n"
-                "return [mine[i * size : (i + 1) * size] for i in range(-(-len(order) // batch_size))]",
-                "must be shared by all",
+                "starts = range(0, size * -(-len(order) // batch_size), size)\n"
+                "return [mine[start : start + size] for start in starts]",
+                "but together they have",
             ),
             (
                 "batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]\n"
