@@ -15,7 +15,8 @@ from house_rules import ROOT
 from torch import nn
 
 from densenet_lib import data
-from densenet_lib.training import RECIPES
+from densenet_lib.checkpoints import recorded
+from densenet_lib.training import RECIPES, Recipe
 from tools import recipe_parts
 from tools.recipe_parts import BlackBorder, own_deviation, variants
 
@@ -260,3 +261,19 @@ def test_it_never_asks_for_test_pictures(pictures, tmp_path, monkeypatch):
     assert about["settings"]["learn"] == 40 and about["settings"]["held_out"] == 20
     assert about["data"]["sha256"] == pictures().digest
     assert about["data"]["wrong_std"] == list(own_deviation(pictures().images))
+
+
+def test_the_recorded_runs_are_those_of_today_and_all_there():
+    found = recorded("recipe-parts")
+    settings = found["settings"]
+    assert settings["network"] == json.loads(json.dumps(recipe_parts.NETWORK))
+    assert Recipe(**settings["recipe"]) == recipe_parts.RECIPE
+    sizes = [settings[part] for part in ("learn", "held_out")]
+    assert sizes == [recipe_parts.LEARN, recipe_parts.HELD_OUT]
+    assert found["data"]["name"] == "CIFAR-10, JPEG copy" and len(found["data"]["sha256"]) == 64
+    assert found["data"]["std"] == pytest.approx((0.2452, 0.2428, 0.2606), abs=1e-4)
+    assert found["data"]["wrong_std"] == pytest.approx((0.2004, 0.1987, 0.2008), abs=1e-4)
+    cases = [(part, seed) for seed in recipe_parts.SEEDS for part in variants(WRONG)]
+    assert [(row["part"], row["seed"]) for row in found["runs"]] == cases
+    for row in found["runs"]:
+        assert all(0.1 < row[key] < 1 for key in ("accuracy", "training_accuracy"))
