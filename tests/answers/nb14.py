@@ -103,7 +103,7 @@ ANSWERS = {
                 "whole = len(order) // batch_size * batch_size\n"
                 "batches = [order[i : i + batch_size] for i in range(0, whole, batch_size)]\n"
                 "return [batch[number::processes] for batch in batches]",
-                "as many shares each",
+                "shares",
             ),
             (
                 "mine = order[number::processes]\n"
