@@ -583,6 +583,8 @@ def test_the_readmes_accuracies_are_the_recorded_ones():
     best = recorded("best-240k")
     assert f"{100 * best['test']['accuracy']:.2f} % after {best['epochs']} passes" in readme
     assert f"in {best['log'][-1]['seconds'] / 60:.0f} minutes" in readme
+    wide = recorded("wide-458k")
+    assert f"{100 * wide['test']['accuracy']:.2f} % after {wide['epochs']} passes" in readme
 
 
 def test_the_readmes_speeds_are_the_recorded_ones():
