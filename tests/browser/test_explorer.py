@@ -247,6 +247,7 @@ def test_every_name_can_be_chosen_and_every_link_of_the_table_leads_to_its_netwo
         assert sums(explorer)["Parameters"] == f"{parameters:,}", name
         assert explorer.locator("#paper tr.yours th").all_inner_texts() == [name]
     explorer.click("#paper a:text-is('DenseNet-40, k = 12')")
+    explorer.locator("#paper tr.yours th", has_text="DenseNet-40, k = 12").wait_for()
     assert sums(explorer)["Parameters"] == "1,019,722"
     assert complaints == []
 
