@@ -71,7 +71,7 @@ student: $(READY) ## write the notebooks without solutions into build/student/
 grade: $(READY) ## grade what students handed in (SUBMISSIONS=folder, OUT=grades.csv)
 	$(PY) tools/grade.py $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(if $(OUT),--out "$(OUT)")
 
-test-browser: $(READY) $(READY_BROWSER) $(READY_SLIDES) ## try pages and JupyterLab in Chromium, where it is installed
+test-browser: $(READY) $(READY_BOOK) $(READY_BROWSER) $(READY_SLIDES) ## try pages and JupyterLab in Chromium, where it is installed
 	$(PY) tools/test.py browser
 
 site: $(READY) $(READY_BOOK) ## make a book of the notebooks, to be read offline: build/site/index.html
@@ -87,7 +87,7 @@ reference-runs: $(READY) ## train what recorded/ shows, or go on with it (DATA=c
 bench: $(READY) ## how fast this machine trains, in ratios, side by side (DEVICE=cuda, QUICK=1)
 	$(PY) tools/bench.py $(if $(DEVICE),--device $(DEVICE)) $(if $(QUICK),--quick)
 
-clean: ## delete what was built (build/ and caches; .venv and data stay)
+clean: ## delete build/, unfinished reference runs too, and caches (.venv and data stay)
 	rm -rf build .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
 

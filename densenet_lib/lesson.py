@@ -1,4 +1,4 @@
-"""Open a notebook with one line: resolve its four parameters, say what is in use, fetch the data.
+"""Open a notebook with one line: resolve its four parameters, say what is in use, load the data.
 
 lesson = begin(PROFILE, DATA, DEVICE, SEED)
 """

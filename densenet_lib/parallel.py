@@ -66,6 +66,16 @@ def data_parallel(model, device):
     return torch.nn.parallel.DistributedDataParallel(model, device_ids=devices)
 
 
+def share_buffers(model):
+    """Give every process the first one's buffers, such as running statistics, as each step does.
+
+    After the last step each has moved its own, by its own share of the batch.
+    """
+    if distributed.is_initialized():
+        for buffer in model.buffers():
+            distributed.broadcast(buffer, 0)
+
+
 def join_records(record, device, *wishes):
     """Join the records that the processes have of the same steps, and their wishes.
 

@@ -28,7 +28,13 @@ from densenet_lib.checkpoints import (
 )
 from densenet_lib.data import Batches, ImageSet
 from densenet_lib.efficient import make_efficient
-from densenet_lib.parallel import data_parallel, gather, join_records, process_group
+from densenet_lib.parallel import (
+    data_parallel,
+    gather,
+    join_records,
+    process_group,
+    share_buffers,
+)
 from densenet_lib.training import Evaluation, Recipe, Record, evaluate, train
 
 RECORD_EVERY = 10  # steps: the moments at which a run can stop
@@ -304,6 +310,7 @@ class Run:
         """Evaluate on the test images, of which every process takes a share."""
         if len(self.test) < processes:
             number, processes = 0, 1
+        share_buffers(network)  # so that what is tested is what was saved
         mine = self.test.subset(torch.arange(number, len(self.test), processes))
         found = evaluate(network, Batches(mine, TEST_BATCH, device=device))
         if processes > 1:

@@ -115,6 +115,13 @@ def no_absolute_path(notebook):
                 yield f"{cell.id}: an absolute path, {text[found.start() :][:30]!r}"
 
 
+def runs_in_any_folder(notebook):
+    """No code names a file by the folder it runs in: the student edition lies elsewhere."""
+    for cell in code(notebook):
+        if re.search(r"""["']\.\./""", cell.source):
+            yield f"{cell.id}: a path from the folder of the notebook: start from the library's"
+
+
 def alt_texts(notebook):
     """Every image, drawn by code or embedded in prose, has an alternative text."""
     for cell in code(notebook):
@@ -197,6 +204,7 @@ RULES = (
     solutions_marked,
     no_error_stored,
     no_absolute_path,
+    runs_in_any_folder,
     alt_texts,
     figures_stored,
     plain_words,

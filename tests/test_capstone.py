@@ -41,6 +41,7 @@ def entry(train="pass", more="", before=""):
 
 PEEK = "from densenet_lib.data import shapes\n    shapes.draw('test', seed=3)"
 GROW = "network.register_buffer('extra', torch.zeros(100_001))"
+BORROW = "__import__('densenet_lib.checkpoints').checkpoints.recorded('best-240k')"
 SWAP = "network[2] = nn.Linear(48, 9)"
 ENTRIES = {  # name: (source, what the row's remark says; None for a result)
     "sound": (entry(LEARN), None),
@@ -55,6 +56,7 @@ ENTRIES = {  # name: (source, what the row's remark says; None for a result)
     "exits": (entry("__import__('os')._exit(0)"), "ended without a result"),
     "raises": (entry("1 / 0"), "ZeroDivisionError"),
     "peeks": (entry(PEEK), "PermissionError: train on the pictures that you are given"),
+    "borrows": (entry(BORROW), "FileNotFoundError: There is no recorded run"),
     "no-function": ("x = 1", "KeyError: 'network'"),
     "no-python": ("def", "SyntaxError"),
     "wrong-shape": (entry(more=", nn.Softmax(dim=0), nn.Unflatten(1, (2, 5))"), "answers of shape"),
@@ -83,9 +85,18 @@ def judge(folder, *names, minutes="0.01", patience="2"):
     return {row["entry"]: row for row in rows}, done.stdout
 
 
+def walled():
+    """Ask a process without threads, which can be forked, whether this system has namespaces."""
+    code = "from tools import sandbox; print(sandbox.run(str, 60))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout == "True\n"
+
+
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_entry_has_a_row_that_says_what_became_of_it(contest, name):
     _, rows, _ = contest
+    if name == "borrows" and rows[name]["remark"] == "" and not walled():
+        pytest.skip("no namespaces on this system")
     remark = ENTRIES[name][1]
     if remark is None:
         assert rows[name]["remark"] == "" and 0 < float(rows[name]["accuracy"]) < 1
@@ -140,6 +151,14 @@ def test_a_state_comes_back_as_it_was():
         capstone.unpack(pair[1], capstone.packed(pair[0])[:5])
 
 
+def test_a_contest_goes_on_with_its_pictures_and_another_has_its_own():
+    known = {f"a 12 0 {minutes} minutes shapes None contest {minutes}": {} for minutes in (1, 10)}
+    assert capstone.contest_of(known, "1 minutes shapes None") == 1
+    assert capstone.contest_of(known, "10 minutes shapes None") == 10
+    fresh = {capstone.contest_of(known, "0 minutes shapes None") for _ in range(9)}
+    assert len(fresh) == 9 and not fresh & {1, 10}
+
+
 def test_labels_are_not_among_what_an_entry_is_asked():
     pictures = data.load_images("shapes", "train", limit=100)
     asked = capstone.unlabelled("shapes", 3, pictures)
@@ -168,11 +187,13 @@ def test_our_entries_keep_to_the_rules(name):
         (["{own}", "{own}"], "the same name"),
         (["{own}", "--minutes", "0"], "must be above 0"),
         (["{own}", "--data", "no-such-folder"], "no-such-folder"),
+        (["{own}", "--out", str(ROOT / "table.csv")], "use --out build/NAME.csv"),
+        (["{own}", "--out", str(ROOT.parent / "table.csv")], "use --out build/NAME.csv"),
     ],
 )
 def test_wrong_options_end_with_a_sentence(arguments, told, capsys, tmp_path):
     own = str(ROOT / "capstone" / "plain.py")
     arguments = [text.format(own=own) for text in arguments]
     with pytest.raises(SystemExit):
-        capstone.main([*arguments, "--out", str(tmp_path / "table.csv")])
+        capstone.main(["--out", str(tmp_path / "table.csv"), *arguments])
     assert told in capsys.readouterr().err

@@ -108,6 +108,7 @@ BREACHES = [
     ("no_absolute_path", put(3, source="It is in /usr/share/.")),
     ("no_absolute_path", put(2, outputs=[PRINTED])),
     ("no_absolute_path", put(2, outputs=[SHOWN])),
+    ("runs_in_any_folder", put(2, source="open('../README.md')")),
     ("alt_texts", put(2, outputs=image())),
     ("alt_texts", put(2, outputs=image(**{"image/png": {"alt": " "}}))),
     ("alt_texts", put(2, outputs=image("image/svg+xml", **{"image/png": {"alt": "a line"}}))),

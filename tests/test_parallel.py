@@ -11,9 +11,9 @@ import torch
 from gradients import gradients
 
 from densenet_lib import parallel
-from densenet_lib.checkpoints import load_checkpoint
+from densenet_lib.checkpoints import build_network, load_checkpoint
 from densenet_lib.data import Batches, load_images
-from densenet_lib.training import Record
+from densenet_lib.training import Record, evaluate
 
 HERE = Path(__file__).resolve().parent
 TINY = '{"growth_rate": 4, "block_config": [1, 1], "num_init_features": 8}'
@@ -130,6 +130,18 @@ def test_a_killed_worker_is_restarted_and_the_run_completes(tmp_path):
     assert [record["images"] for record in killed["log"]] == [100, 200, 300]
     for key, value in quiet["state_dict"].items():
         assert torch.equal(value, killed["state_dict"][key]), key
+
+
+def test_the_test_result_is_that_of_the_checkpoint(tmp_path):
+    recipe = '{"learning_rate": 0.05, "batch_size": 20}'
+    options = ["--net", TINY, "--data", "shapes", "--limit", "100", "--epochs", "1"]
+    options += ["--recipe", recipe, "--device", "cpu", "--out", tmp_path]
+    torchrun("-m", "densenet_lib", "train", *options)
+    found = load_checkpoint(tmp_path / "checkpoint.pt")
+    test = replace(load_images("shapes", "test"), mean=found["mean"], std=found["std"])
+    judged = evaluate(build_network(found), Batches(test, 500))
+    assert found["test"]["accuracy"] == judged.accuracy
+    assert found["test"]["loss"] == pytest.approx(judged.loss, rel=1e-5)
 
 
 def test_records_join_by_their_images(monkeypatch):

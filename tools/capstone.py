@@ -184,8 +184,9 @@ def inside(work, seconds, **options):
 
 
 def hidden(chosen):
-    """Return the folders that no entry may look into: the pictures, and what we have built."""
-    folders = [ROOT / "build", ROOT / ".git", data.home(), chosen.out.resolve().parent]
+    """Return the folders that no entry may look into: pictures, answers, what we have trained."""
+    ours = [ROOT / "build", ROOT / ".git", ROOT / "densenet_lib" / "recorded"]
+    folders = [*ours, data.home(), chosen.out.resolve().parent]
     return folders + ([Path(chosen.data)] if Path(chosen.data).is_dir() else [])
 
 
@@ -209,6 +210,15 @@ def store(out, rows):
         writer.writeheader()
         writer.writerows(rows.values())
     os.replace(partial_out, out)
+
+
+def contest_of(known, settled):
+    """Return the seed of an interrupted contest of the same settings, else a new one."""
+    for key in known:
+        before, _, contest = key.rpartition(" contest ")
+        if before.endswith(f" {settled}"):
+            return int(contest)
+    return secrets.randbelow(2**31)
 
 
 def ranking(rows):
@@ -258,6 +268,8 @@ def parse(arguments):
     names = [path.stem for path in chosen.entries]
     if len(set(names)) < len(names):
         parser.error("two entries have the same name: rename one file")
+    if ROOT.is_relative_to(chosen.out.resolve().parent):  # which cannot be hidden from them
+        parser.error("entries could read a table that lies there: use --out build/NAME.csv")
     if chosen.minutes <= 0 or chosen.seeds < 1 or not 1 <= chosen.cores <= CORES:
         parser.error("--minutes must be above 0, --seeds 1 or more, --cores 1 or 2")
     try:
@@ -275,9 +287,8 @@ def main(arguments=None):
     torch.set_num_threads(1)  # a process that has threads cannot be forked safely
     pictures = data.load_images(chosen.data, "train", limit=chosen.limit)
     settled = f"{chosen.minutes:g} minutes {chosen.data} {chosen.limit}"
-    contests = [row["key"].rpartition(" contest ")[2] for row in chosen.known.values()]
-    if chosen.contest is None:  # an interrupted contest goes on with its pictures
-        chosen.contest = int(contests[0]) if contests else secrets.randbelow(2**31)
+    if chosen.contest is None:
+        chosen.contest = contest_of(chosen.known, settled)
     rows, now = chosen.known, []
     for seed in range(chosen.seeds):
         for path in chosen.entries:
