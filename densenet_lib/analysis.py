@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from densenet_lib.efficient import make_plain
+
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)  # what papers count: depth and work
 
 
@@ -35,7 +37,8 @@ def count_macs(module, input_size=(3, 32, 32)):
 def activation_bytes(module, input_size=(3, 32, 32)):
     """Return the bytes of feature maps that training keeps for one image until its backward pass.
 
-    float32; weights and the batch norms' few statistics are left out.
+    float32; weights and the batch norms' few statistics are left out. Of an efficient network these
+    are the bytes of the plain one: `saved_for_backward` measures its own.
     """
     return sum(visit.saved_bytes for visit in _trace(_on_meta(module), input_size).values())
 
@@ -66,7 +69,7 @@ def _saved(module, keep):
         if storage._cdata not in seen:
             seen.add(storage._cdata)
             keep(tensor, storage.nbytes())
-        return tensor
+        return tensor.detach()  # itself, where it is an output, would never be freed
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield
@@ -187,7 +190,7 @@ class _Visit:
 
 
 def _on_meta(module):
-    return copy.deepcopy(module).to("meta").train()
+    return make_plain(copy.deepcopy(module)).to("meta").train()
 
 
 def _trace(module, input_size):

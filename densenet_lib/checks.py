@@ -95,12 +95,18 @@ def same(answer, expected, *, tolerance=1e-6):
             tolerance: the largest difference, as a share of the expected number.
     """
     try:
-        answer, expected = (torch.as_tensor(x, dtype=torch.float64) for x in (answer, expected))
+        answer, expected = map(_as_float64, (answer, expected))
     except (TypeError, ValueError, RuntimeError):
         return False
     if answer.shape != expected.shape:
         return False
-    return torch.allclose(answer.cpu(), expected, rtol=tolerance, atol=1e-12, equal_nan=True)
+    return torch.allclose(answer, expected, rtol=tolerance, atol=1e-12, equal_nan=True)
+
+
+def _as_float64(numbers):
+    """Return numbers as a tensor on the CPU, since not every device knows float64."""
+    numbers = numbers.cpu() if isinstance(numbers, torch.Tensor) else numbers
+    return torch.as_tensor(numbers, dtype=torch.float64)
 
 
 def _assert_same_names(mine, reference):

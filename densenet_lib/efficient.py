@@ -35,6 +35,7 @@ et al. 2019 (arXiv 1807.01702), statistics apart from normalisation. Built live 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import repeat
 
 import torch
@@ -57,17 +58,17 @@ def make_efficient(network):
     it trains, the modules inside a block are not called, so hooks on them do not fire; a gradient
     cannot be differentiated once more, nor taken by `torch.func.grad`.
 
-    Raises: TypeError for a network without dense blocks, or with norms of another kind in them.
+    Raises: TypeError for a network without dense blocks, or with norms or convolutions of another
+            kind in them.
     """
     found = [module for module in network.modules() if isinstance(module, tuple(EFFICIENT))]
     if not found:
         raise TypeError(f"{type(network).__name__} has no dense block of ours or of torchvision's.")
-    for part in (part for module in found for part in module.modules()):
-        is_norm = isinstance(part, nn.modules.batchnorm._NormBase)
-        if is_norm and not (type(part) is nn.BatchNorm2d and part.affine):
-            raise TypeError(f"A dense block holds {part}: only an affine BatchNorm2d will do.")
+    found = [module for module in found if type(module) in EFFICIENT]  # not yet efficient
     for module in found:
-        module.__class__ = EFFICIENT.get(type(module), type(module))
+        EFFICIENT[type(module)].layers(module)  # refuses, before anything is changed
+    for module in found:
+        module.__class__ = EFFICIENT[type(module)]
     return network
 
 
@@ -124,11 +125,17 @@ class Step:
     drop_rate: float = 0.0  # of the dropout behind the convolution
     pool: bool = False  # average over 2x2 pixels, in a transition
 
+    def __post_init__(self):
+        if not (type(self.norm) is nn.BatchNorm2d and self.norm.affine):
+            raise TypeError(f"A dense block holds {self.norm}: only an affine BatchNorm2d will do.")
+        if self.conv.bias is not None:
+            raise TypeError(f"A dense block holds {self.conv}: only one without bias will do.")
+
     @property
     def weights(self):
         return self.norm.weight, self.norm.bias, self.conv.weight
 
-    @property
+    @cached_property  # as it was in the forward pass
     def follows_batch(self):
         """Whether the norm reads with the batch's statistics; a frozen one has its own."""
         return self.norm.training or self.norm.running_mean is None
@@ -337,11 +344,12 @@ class EfficientBlock(_Efficient, ours.DenseBlock):
     function = _Block
 
     def layers(self):
-        return [
-            [Step(layer.norm1, layer.conv1, layer.drop1.p)]
-            + ([Step(layer.norm2, layer.conv2, layer.drop2.p)] if hasattr(layer, "norm2") else [])
-            for layer in self.values()
-        ]
+        def steps(layer):
+            yield Step(layer.norm1, layer.conv1, _rate(layer.drop1))
+            if hasattr(layer, "norm2"):
+                yield Step(layer.norm2, layer.conv2, _rate(layer.drop2))
+
+        return [list(steps(layer)) for layer in self.values()]
 
 
 class EfficientTransition(_Efficient, ours.Transition):
@@ -360,7 +368,10 @@ class TheirEfficientBlock(_Efficient, theirs._DenseBlock):
 
     def layers(self):
         return [
-            [Step(layer.norm1, layer.conv1), Step(layer.norm2, layer.conv2, layer.drop_rate)]
+            [
+                Step(layer.norm1, layer.conv1),
+                Step(layer.norm2, layer.conv2, layer.drop_rate * layer.training),
+            ]
             for layer in self.values()
         ]
 
@@ -380,6 +391,11 @@ EFFICIENT = {
     theirs._DenseBlock: TheirEfficientBlock,
     theirs._Transition: TheirEfficientTransition,
 }
+
+
+def _rate(drop):
+    """Return a dropout's rate: 0 in evaluation mode."""
+    return drop.p * drop.training
 
 
 def _wide(values):

@@ -63,7 +63,9 @@ def data_parallel(model, device):
     if not distributed.is_initialized():
         return model
     devices = [device] if device.type == "cuda" else None
-    return torch.nn.parallel.DistributedDataParallel(model, device_ids=devices)
+    wrapped = torch.nn.parallel.DistributedDataParallel(model, device_ids=devices)
+    wrapped.training = model.training  # else it would seem that its parts alone are frozen
+    return wrapped
 
 
 def share_buffers(model):

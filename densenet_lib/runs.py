@@ -39,6 +39,7 @@ from densenet_lib.training import Evaluation, Recipe, Record, evaluate, train
 
 RECORD_EVERY = 10  # steps: the moments at which a run can stop
 SAVE_EVERY = 30  # seconds, within an epoch; a checkpoint ends each epoch anyway
+ACCELERATORS = ("cuda", "mps")  # which draw their own random numbers
 TEST_BATCH = 500  # images; changes nothing but speed and memory
 
 
@@ -99,7 +100,7 @@ class Run:
         if not self.was_complete:
             self._try_last_batch()
             if self.speed.compile:
-                _require_compiler()
+                _require_compiler(self.device)
 
     def __iter__(self):
         if self._begun and not self._complete():
@@ -213,15 +214,19 @@ class Run:
         return earlier
 
     def _try_last_batch(self):
-        """Refuse, before work is lost, a last batch too small for batch statistics."""
-        last = len(self.images) % self.recipe.batch_size
-        if last == 1:
+        """Refuse, before work is lost, a last share too small for batch statistics."""
+        last = len(self.images) % self.recipe.batch_size or self.recipe.batch_size
+        processes = int(os.environ.get("WORLD_SIZE", 1))
+        if last // processes == 1:
             try:
                 pixels = torch.zeros(1, *self.images.images.shape[1:])
                 copy.deepcopy(self.network).cpu().train()(pixels)
             except ValueError as error:
                 whole = f"{len(self.images)} pictures in batches of {self.recipe.batch_size}"
-                raise ValueError(f"{whole} leave a last batch of 1: {error}") from None
+                for_whom = "" if processes == 1 else f", for one of {processes} processes 1"
+                raise ValueError(
+                    f"{whole} leave a last batch of {last}{for_whom}: {error}"
+                ) from None
 
     @contextmanager
     def _hold_folder(self, is_writer):
@@ -264,16 +269,16 @@ class Run:
         if number < len(state["random"]):  # a process that was not there before keeps its own seed
             random = state["random"][number]
             torch.set_rng_state(random["cpu"])
-            if "cuda" in random and self.device.type == "cuda":
-                torch.cuda.set_rng_state(random["cuda"])
+            if self.device.type in random and self.device.type in ACCELERATORS:
+                getattr(torch, self.device.type).set_rng_state(random[self.device.type])
         self._since_epoch = [Record(**record) for record in state["since_epoch"]]
         return (self.log + self._since_epoch)[-1]
 
     def _save(self, network, optimizer):
         """Write checkpoint.pt and run.json; without an optimizer, as finished."""
         random = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state()
+        if (kind := self.device.type) in ACCELERATORS:
+            random[kind] = getattr(torch, kind).get_rng_state()
         random = gather(random)
         if not self.is_writer:
             return
@@ -333,15 +338,17 @@ def _before(earlier, now, step):
     return {"before": steps} if steps else {}
 
 
-def _require_compiler():
+def _require_compiler(device):
     """Refuse, before work is lost, to compile where nothing can be compiled."""
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     try:
-        torch.compile(torch.nn.ReLU())(torch.zeros(2))
+        torch.compile(torch.nn.ReLU())(torch.zeros(2, device=device))
     except Exception as error:
         kind = type(error).__name__
         raise ValueError(
-            f"torch.compile does not work here ({kind}): install a C++ compiler, or leave out "
-            "--compile."
+            f"torch.compile does not work here ({kind}): install a C++ compiler, for a "
+            "GPU Triton, or leave out --compile."
         ) from None
 
 

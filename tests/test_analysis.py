@@ -1,5 +1,8 @@
 """Counts against PyTorch's own counter, hand formulas, and facts that are known for sure."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 import torchvision
@@ -8,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from densenet_lib import analysis
 from densenet_lib.densenet import DenseLayer, DenseNet, densenet121, densenet_cifar
+from densenet_lib.efficient import EfficientBlock, make_efficient
 
 
 def test_parameters_are_the_trainable_numbers():
@@ -54,7 +58,7 @@ def test_activation_bytes_are_what_a_real_pass_keeps():
         if tensor.dim() > 1 and tensor.untyped_storage().data_ptr() not in weights:
             storage = tensor.untyped_storage()
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = model(images)
@@ -76,6 +80,20 @@ def test_saved_bytes_agree_with_the_count_on_the_meta_device():
     norms = sum(m.num_features for m in model.modules() if isinstance(m, nn.BatchNorm2d))
     maps = 4 * analysis.activation_bytes(model, (3, 16, 16))
     assert analysis.saved_for_backward(model, images) == maps + 4 * 2 * norms
+
+
+def test_what_was_measured_is_freed():
+    kept, network = [], DenseNet(4, (1, 1), 8)
+    network.features.relu0.register_forward_hook(lambda *args: kept.append(weakref.ref(args[2])))
+    analysis.saved_for_backward(network, torch.randn(2, 3, 16, 16))
+    gc.collect()
+    assert len(kept) == 1 and kept[0]() is None
+
+
+def test_an_efficient_network_has_the_accounts_of_the_plain_one():
+    network = make_efficient(DenseNet(4, (2, 2), 8))
+    assert str(analysis.ledger(network)) == str(analysis.ledger(DenseNet(4, (2, 2), 8)))
+    assert isinstance(network.features.denseblock1, EfficientBlock)
 
 
 def test_ledger_of_the_origin():

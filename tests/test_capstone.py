@@ -13,6 +13,7 @@ if not hasattr(os, "fork"):
     pytest.skip("the judge needs os.fork", allow_module_level=True)
 
 import torch
+from PIL import Image
 
 from densenet_lib import data
 from tools import capstone
@@ -157,6 +158,20 @@ def test_a_contest_goes_on_with_its_pictures_and_another_has_its_own():
     assert capstone.contest_of(known, "10 minutes shapes None") == 10
     fresh = {capstone.contest_of(known, "0 minutes shapes None") for _ in range(9)}
     assert len(fresh) == 9 and not fresh & {1, 10}
+
+
+def test_the_order_of_a_folder_tells_no_label(tmp_path):
+    folder = tmp_path / "shapes"  # a name that is no source
+    for name, shade in (("ant", 50), ("bee", 200)):
+        for split in ("train", "test"):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(20):
+                image = Image.new("RGB", (32, 32), (shade, shade, i))
+                image.save(folder / split / name / f"{i}.png")
+    pictures = data.load_images(str(folder), "train", root=tmp_path)
+    labels = capstone.test_pictures(str(folder), 3, pictures).labels.tolist()
+    assert sorted(labels) == [0] * 20 + [1] * 20 != labels
+    assert capstone.test_pictures(str(folder), 3, pictures).labels.tolist() == labels
 
 
 def test_labels_are_not_among_what_an_entry_is_asked():

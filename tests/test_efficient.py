@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from densenet_lib import analysis, checks, efficient
 from densenet_lib.densenet import DenseBlock, DenseNet, Transition, densenet_cifar
 from densenet_lib.efficient import EfficientBlock, make_efficient, make_plain
+from densenet_lib.residual import remove_norms
 
 HERE = Path(__file__).resolve().parent
 
@@ -33,6 +34,15 @@ def frozen_norms(network):
 def frozen_parameters(network):
     for parameter in list(network.parameters())[::4]:
         parameter.requires_grad_(False)
+
+
+def quiet_dropout(network):
+    for drop in (m for m in network.modules() if isinstance(m, nn.Dropout)):
+        drop.eval()
+
+
+def one_quiet_layer(network):
+    network.features.denseblock1.denselayer1.eval()
 
 
 def mean_of_all_batches(network):
@@ -100,7 +110,9 @@ def assert_close(found, expected, tolerance=1e-12):
         (DenseNet(4, (2, 2), 8), 16, frozen_parameters),
         (DenseNet(4, (2, 2), 8), 16, mean_of_all_batches),
         (DenseNet(4, (2, 2), 8), 16, without_running_statistics),
+        (densenet_cifar(16, 4, drop_rate=0.2), 16, quiet_dropout),
         (theirs(), 64, nothing),
+        (theirs(drop_rate=0.1), 64, one_quiet_layer),
         (theirs(drop_rate=0.1), 64, channels_last),
     ],
 )
@@ -113,6 +125,16 @@ def test_training_is_the_same(network, size, prepare):
     efficient.load_state_dict(plain.state_dict())
     plain.eval(), efficient.eval()
     assert torch.equal(efficient(images), plain(images))
+
+
+def test_a_mode_changed_before_the_backward_pass_changes_no_gradient():
+    images, found = torch.randn(4, 3, 16, 16, dtype=torch.float64), []
+    for network in pair(DenseNet(4, (2, 2), 8)):
+        loss = network(images).square().sum()
+        network.eval()
+        loss.backward()
+        found.append([parameter.grad for parameter in network.parameters()])
+    assert_close(*found)
 
 
 @pytest.mark.parametrize("few", [1, 2])  # one picture at a time; of five, three and two
@@ -179,11 +201,19 @@ def test_it_works_in_place_and_back():
     assert {type(m) for m in network.modules()} == {type(m) for m in DenseNet().modules()}
 
 
+def with_bias():
+    network = DenseNet(4, (1, 1), 8)
+    network.features.transition1.conv = nn.Conv2d(12, 6, 1)
+    return network
+
+
 @pytest.mark.parametrize(
     ("network", "message"),
     [
         (nn.Sequential(nn.Conv2d(3, 3, 1)), "Sequential has no dense block of ours or of torch"),
         (torchvision.models.resnet18(), "ResNet has no dense block"),
+        (remove_norms(DenseNet(4, (1, 1), 8)), "holds Identity.*: only an affine BatchNorm2d"),
+        (with_bias(), "holds Conv2d.*: only one without bias will do"),
         (
             nn.SyncBatchNorm.convert_sync_batchnorm(DenseNet(4, (1, 1), 8)),
             "holds SyncBatchNorm.*: only an affine BatchNorm2d will do",

@@ -107,6 +107,18 @@ def test_pictures_in_subfolders_belong_to_the_class(root):
     assert read(root)[:2] == ({"ant": 12, "bee": 4}, {"ant": 3, "bee": 1})
 
 
+def test_a_link_to_a_folder_above_is_not_followed(root):
+    classes(root)
+    (root / "ant" / "all").symlink_to(root, target_is_directory=True)
+    assert read(root)[:2] == ({"ant": 4, "bee": 4}, {"ant": 1, "bee": 1})
+
+
+def test_a_link_that_leads_nowhere_is_named_like_a_damaged_picture(root):
+    classes(root)
+    (root / "ant" / "gone.png").symlink_to(root / "none.png")
+    assert "1 of 11 pictures" in refused(root)
+
+
 def test_what_servers_and_programs_keep_is_no_class(root):
     classes(root, "ant", "bee", "@eaDir", "#recycle", ".thumbnails", "@Recycle")
     classes(root / "ant", "@eaDir")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import unicodedata
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -320,6 +321,17 @@ def test_without_namespaces_there_are_limits_all_the_same():
         "ChildProcessError('signal 9')",
         "TimeoutError()",
     ]
+
+
+def test_an_old_kernel_which_leaves_files_open_is_told():
+    assert python("sandbox.MOUNT_SETATTR = 100_000\nprint(sandbox.run(str, 60))") == "False\n"
+
+
+def test_a_deadline_may_have_a_time_zone(tmp_path):
+    (tmp_path / "a.ipynb").write_text("{}")
+    deadline = datetime.fromisoformat("2020-01-01T00:00+00:00")
+    given = submissions.Submission(tmp_path / "a.ipynb", tmp_path, [], deadline)
+    assert "datetime" not in str(given.remarks)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -44,7 +44,7 @@ SIBLINGS = {  # module: those of the library that it may import
     "efficient": {"densenet"},
     "parallel": set(),
     "runs": {"checkpoints", "data", "efficient", "parallel", "training"},
-    "analysis": {"densenet"},
+    "analysis": {"densenet", "efficient"},
     "explain": set(),
     "clinic": {"densenet"},  # wrong on purpose: nothing imports it
     "plots": {"densenet", "analysis"},

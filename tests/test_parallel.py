@@ -94,6 +94,24 @@ def test_processes_can_join_groups_one_after_the_other(tmp_path):
     torchrun(tmp_path / "again.py")
 
 
+FROZEN = """
+import torch
+from densenet_lib.densenet import DenseNet
+from densenet_lib.parallel import data_parallel, process_group
+from densenet_lib.training import train
+with process_group(torch.device("cpu")) as (number, processes, device):
+    network = DenseNet(4, (1, 1), 8).eval()
+    batches = [(torch.randn(4, 3, 8, 8), torch.arange(4))]
+    list(train(data_parallel(network, device), batches, epochs=1))
+    assert network.features.norm5.num_batches_tracked == 1
+"""
+
+
+def test_a_network_in_evaluation_mode_is_trained_as_by_one_process(tmp_path):
+    (tmp_path / "frozen.py").write_text(FROZEN)
+    torchrun(tmp_path / "frozen.py")
+
+
 KILLER = """
 import os, signal, sys
 from pathlib import Path

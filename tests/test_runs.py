@@ -226,6 +226,16 @@ def test_a_last_batch_of_one_is_refused_before_work_is_lost(images, tmp_path):
     Run(network(), some, RECIPE, tmp_path / "run")  # has 16x16 final pixels
 
 
+@pytest.mark.parametrize("count", [22, 23])
+def test_so_is_a_last_share_of_one(images, tmp_path, monkeypatch, count):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    deep = DenseNet(4, (1,) * 6, 8)
+    told = f"{count} pictures in batches of 10 leave a last batch of {count - 20}, for one of 2"
+    with pytest.raises(ValueError, match=told):
+        Run(deep, images.subset(slice(count)), RECIPE, tmp_path / "run")
+    Run(deep, images.subset(slice(24)), RECIPE, tmp_path / "run")
+
+
 def test_no_compiler_is_told_before_work_is_lost(images, tmp_path, monkeypatch):
     def broken(_):
         raise RuntimeError("no g++")
@@ -233,6 +243,13 @@ def test_no_compiler_is_told_before_work_is_lost(images, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "compile", broken)
     with pytest.raises(ValueError, match="torch.compile does not work here .RuntimeError"):
         run_in(tmp_path / "run", images, speed=Speed(compile=True))
+
+
+def test_the_compiler_is_tried_on_the_device_that_will_train(monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda module: lambda x: seen.append(x.device.type))
+    runs._require_compiler(torch.device("meta"))
+    assert seen == ["meta"]
 
 
 def test_a_recipe_field_added_later_is_no_other_run(images, tmp_path):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import pytest
@@ -531,6 +532,57 @@ def test_reference_runs_train_resume_and_collect(capsys, monkeypatch, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "recorded").iterdir()}
     assert reference_runs.main() == 0  # nothing to train, nothing to collect
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "recorded").iterdir()}
+
+
+@pytest.fixture
+def tiny_queue(monkeypatch, tmp_path):
+    monkeypatch.setattr(reference_runs, "RUNS", {"a": reference_runs.Reference("")})
+    monkeypatch.setattr(reference_runs, "BUILD", tmp_path)
+    return reference_runs.Queue("shapes", "cpu", 1)
+
+
+def test_a_stop_while_a_run_starts_stops_it(tiny_queue, monkeypatch):
+    def popen(*arguments, _real=subprocess.Popen, **options):
+        tiny_queue.stop()  # between the look whether to stop and the start
+        return _real(*arguments, **options)
+
+    tiny_queue.command = lambda name: ["-c", "import time; time.sleep(60)"]
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    assert tiny_queue.train("a") == -signal.SIGTERM
+
+
+STUBBORN = """
+import signal, subprocess, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+worker = subprocess.Popen(["sleep", "777124"], start_new_session=True)
+print(worker.pid, flush=True)
+worker.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_insisting_kills_the_workers_too(tiny_queue, tmp_path):
+    tiny_queue.command = lambda name: ["-c", STUBBORN]
+    with ThreadPoolExecutor(1) as pool:
+        code = pool.submit(tiny_queue.train, "a")
+        log = tmp_path / "a" / "log.txt"
+        wait_until(lambda: log.exists() and log.read_text().endswith("\n"))
+        tiny_queue.stop()
+        assert not code.done()
+        tiny_queue.stop()
+        assert code.result(60) == -signal.SIGKILL
+    wait_until(lambda: not alive(int(log.read_text())))
+
+
+@pytest.mark.parametrize("tool", [reuse, transfer])
+def test_measurements_of_other_pictures_are_not_mixed(tool, monkeypatch, tmp_path):
+    found = json.loads(tool.TO.read_text())
+    found["about"]["data"]["sha256"] = "0" * 64
+    monkeypatch.setattr(tool, "TO", tmp_path / "found.json")
+    tool.TO.write_text(json.dumps(found))
+    monkeypatch.setattr(sys, "argv", ["tool", "--data", "shapes"])
+    with pytest.raises(SystemExit, match="are of other pictures"):
+        tool.main()
 
 
 def test_the_benchmark_compares_ways_that_take_turns(capsys, tmp_path, monkeypatch):

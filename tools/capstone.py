@@ -118,8 +118,10 @@ def unpack(network, numbers):
 
 def test_pictures(source, contest, pictures):
     """Return the pictures to judge by, an ImageSet: shapes never drawn before, or a test split."""
-    if pictures.name != "shapes":
-        return replace(data.load_images(source, "test"), mean=pictures.mean, std=pictures.std)
+    if source != "shapes":
+        test = replace(data.load_images(source, "test"), mean=pictures.mean, std=pictures.std)
+        order = torch.randperm(len(test), generator=torch.Generator().manual_seed(contest))
+        return test.subset(order)  # in a folder's own order its labels could be told
     images, labels = map(torch.tensor, shapes.draw("test", seed=contest))
     return replace(pictures, images=images, labels=labels, split="test")
 

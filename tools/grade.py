@@ -46,7 +46,7 @@ COLUMNS = ["file", "student", "notebook", "correct", "of", "remark", *EXERCISES,
 ENVIRONMENT = {**STORED, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "CUDA_VISIBLE_DEVICES": ""}
 WALLS = {
     "True": "Answers run without network, and can write nowhere but in a folder of their own.",
-    "False": "No namespaces on this system: an answer can reach the network, and your files.",
+    "False": "Not all walls stand on this system: an answer can reach your files, or the network.",
 }
 
 warm = {}  # what our ordinary cells have defined, in the process that ran them

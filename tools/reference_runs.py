@@ -256,6 +256,8 @@ class Queue:
                 start_new_session=True,  # a Ctrl-C reaches it through `stop` alone
             )
             self.running.append(process)
+            if self.stopping.is_set():  # since we looked
+                process.terminate()
             code = process.wait()
             self.running.remove(process)
         verdict = "complete" if code == 0 else "stopped" if self.stopping.is_set() else "FAILED"
@@ -265,12 +267,20 @@ class Queue:
     def stop(self, *_):
         """Ask all that runs to save and end; a second time, kill it."""
         for process in list(self.running):
-            with contextlib.suppress(ProcessLookupError):
-                if self.stopping.is_set():
-                    os.killpg(process.pid, signal.SIGKILL)
-                else:
-                    process.terminate()
+            if self.stopping.is_set():
+                _kill(process.pid)
+            else:
+                process.terminate()
         self.stopping.set()
+
+
+def _kill(pid):
+    """Kill a process and its group, its children's first: torchrun's workers have their own."""
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):  # on Linux
+        for child in children.read_text().split():
+            _kill(int(child))
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def collect(name, data):

@@ -9,6 +9,7 @@ import argparse
 import ast
 import itertools
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,6 +48,8 @@ def main():
         "command": "python tools/reuse.py --data DATA",
     }
     found = json.loads(TO.read_text()) if TO.exists() else {"about": about}
+    if found["about"]["data"]["sha256"] != pictures.digest:
+        sys.exit(f"The runs in {TO} are of other pictures: move the file away.")
     for recipe, seed in itertools.product(("untrained", *nb.SETTINGS), range(3)):
         if (name := f"{recipe}-{seed}") in found:
             continue

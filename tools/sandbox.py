@@ -35,7 +35,7 @@ libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def run(function, seconds, hidden=(), memory=MEMORY, size=TEXT):
-    """Return the text that `function(walls)` returns; `walls` says whether there are namespaces.
+    """Return the text that `function(walls)` returns; `walls` says whether all walls stand.
 
     Args:   size: the most bytes that come back; what is longer is cut.
     Raises: TimeoutError.  ChildProcessError, with a reason, if the process ended without a text.
@@ -91,7 +91,7 @@ def _keep(function, writer, folder, hidden, memory, seconds, size):
     inmate = os.fork()  # the first process of its namespace: when it goes, all others there go
     if inmate == 0:
         try:
-            _enter(writer, folder, hidden, memory, walls)
+            walls = _enter(writer, folder, hidden, memory, walls)
             text = function(walls).encode("utf-8", "replace")[:size]
             with open(writer, "wb") as pipe:
                 pipe.write(b"%08d" % len(text) + text)
@@ -141,7 +141,7 @@ def can_be_nobody():
 
 
 def _enter(writer, folder, hidden, memory, walls):
-    """Cut what the process has inherited, close the walls, set the limits."""
+    """Cut what is inherited, close the walls, set the limits; return whether all walls stand."""
     os.setsid()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     null = os.open(os.devnull, os.O_RDWR)
@@ -150,9 +150,11 @@ def _enter(writer, folder, hidden, memory, walls):
     sys.stdin = open(0, closefd=False)
     os.closerange(3, writer)
     os.closerange(writer + 1, 65536)
+    read_only = False
     if walls:
         flags = struct.pack("QQQQ", READ_ONLY, 0, 0, 0)
-        libc.syscall(MOUNT_SETATTR, HERE, b"/", RECURSIVE, flags, len(flags))
+        # An older kernel than 5.12 does not know it: then files can be written.
+        read_only = libc.syscall(MOUNT_SETATTR, HERE, b"/", RECURSIVE, flags, len(flags)) == 0
         in_use = [Path(p).resolve() for p in (folder, sys.prefix, sys.base_prefix, __file__)]
         for path in map(Path, hidden):
             if not any(used.is_relative_to(path.resolve()) for used in in_use):
@@ -166,6 +168,7 @@ def _enter(writer, folder, hidden, memory, walls):
     os.environ.update(HOME=str(folder), TMPDIR=str(folder))
     tempfile.tempdir = str(folder)
     _limit(memory, PROCESSES if walls else 16 * PROCESSES)  # else all of the user's are counted
+    return read_only
 
 
 def _mount(kind, path, flags=0):

@@ -67,8 +67,8 @@ class Submission:
         try:
             self.cells = self._read(path)
             self.ours = self._find(path.stem, series)
-            late = datetime.fromtimestamp(path.stat().st_mtime) - (deadline or datetime.max)
-            if late.total_seconds() > 0:
+            handed_in = datetime.fromtimestamp(path.stat().st_mtime, deadline and deadline.tzinfo)
+            if deadline and (late := handed_in - deadline).total_seconds() > 0:
                 self.remarks.append(f"late by {str(late).partition('.')[0]}")
         except (OSError, ValueError) as error:
             self.remarks.append(printable(f"not graded: {error}"))

@@ -56,6 +56,8 @@ def main():
     nb = definitions(NOTEBOOK)
     pool, held_out, test = pictures(nb.SHIPPED)
     found = json.loads(TO.read_text()) if TO.exists() else {"tried": {}, "chosen": {}, "runs": {}}
+    if found.get("about", {}).get("data", {}).get("sha256", pool.digest) != pool.digest:
+        sys.exit(f"The runs in {TO} are of other pictures: move the file away.")
 
     def accuracy(way, count, seed, number, judged):
         some = pool.subset(nb.choose(pool.labels, count, seed))

@@ -12,6 +12,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -155,13 +156,23 @@ def _scan(folder, notes, needed):
 
 
 def _walk(folder, above=()):
-    """Yield the files in a folder and its subfolders; a link that leads back up is not followed."""
+    """Yield the files in a folder and its subfolders, but follow no link that leads back up."""
     above = (*above, os.path.realpath(folder))
     folders, files = _list(folder)
     yield from files
     for place in folders:
-        if os.path.realpath(place) not in above:
+        real = Path(os.path.realpath(place))
+        if not any(Path(folder).is_relative_to(real) for folder in above):
             yield from _walk(place, above)
+
+
+def _stamp(path):
+    """Return what tells whether a file was changed; of a link that leads nowhere, its name."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (path,)
+    return path, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _decode(folder, paths, cache):
@@ -170,9 +181,7 @@ def _decode(folder, paths, cache):
     A folder has one file there. It counts if all names, sizes and times are unchanged (that of the
     last change too, which no program sets back) and if its own checksum is right.
     """
-    stats = [
-        (path, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path in paths for s in [os.stat(path)]
-    ]
+    stats = [_stamp(path) for path in paths]
     place = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
     store = cache / f"{folder.name}-{place}.npz"
 
