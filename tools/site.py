@@ -102,6 +102,8 @@ def book_copy(notebook):
             fold(cell, "Solution")
         if "parameters" in cell.metadata.get("tags", []):
             fold(cell, "Parameters, the same in every notebook")
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            fold(cell, "Parameters of this run")
         cells.append(cell)
     notebook.cells = cells
     return notebook

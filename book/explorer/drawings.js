@@ -145,7 +145,8 @@ function drawNetwork(figure, { stages, layers }, network) {
     "The network from left to right. " + parts.map(inWords).join(" "),
     "A box is as wide as it has maps and as high as its picture. Pale is what arrives at a block, " +
       "each stripe is what one layer adds, and each arc is a connection: a layer reads everything " +
-      `on its left. ${titled(largest.stage)} has ${counted(largest.connections, "arc")}, the whole ` +
+      `on its left. ${titled(largest.stage)} has ${counted(largest.connections, "arc")}` +
+      `${largest.connections > MOST_ARCS ? " (some are drawn)" : ""}, the whole ` +
       `network ${exactly(stages.reduce((all, s) => all + s.connections, 0))}, in ` +
       `${counted(layers.length, "dense layer")}.`,
     found,
@@ -297,7 +298,7 @@ function drawBottleneck(figure, { layers }, network) {
   parts.push(
     ...legend([
       ["orange", "3x3 from all maps"],
-      ["blue", `1x1 to ${b * k}, then 3x3`],
+      ["blue", `1x1 to ${b * k}, 3x3`],
     ]),
   );
   const from = even < Infinity ? `only from ${decimal(even)} maps on.` : "nowhere.";
@@ -394,7 +395,14 @@ function drawDeeper(figure, network) {
   const points = [];
   for (let times = 0.25; times <= 2.001; times += 0.125) {
     const blocks = network.blocks.map((count) => Math.max(1, Math.round(count * times)));
-    const { total, layers } = ledger({ ...network, blocks });
+    let counts;
+    try {
+      counts = ledger({ ...network, blocks });
+    } catch (error) {
+      if (!(error instanceof Impossible)) throw error;
+      continue; // so short that compression leaves no map
+    }
+    const { total, layers } = counts;
     points.push({
       layers: layers.length,
       plain: total.activationBytes,
@@ -408,7 +416,7 @@ function drawDeeper(figure, network) {
     last.layers * 1.02,
     ticks(last.plain / MIB),
     (v) => Number(v.toPrecision(3)).toLocaleString("en-US"),
-    "dense layers, all blocks shorter or longer",
+    "dense layers of all blocks",
     "MiB a picture",
   );
   const below = ticks(last.layers).filter(

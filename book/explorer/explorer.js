@@ -32,8 +32,14 @@ function readChoice() {
   if (choice.blocks.reduce((all, count) => all + count, 0) > MOST_LAYERS) {
     throw new Impossible(`this page draws at most ${exactly(MOST_LAYERS)} dense layers: use fewer`);
   }
-  if (choice.batch * ledger(choice).total.activationBytes > Number.MAX_SAFE_INTEGER) {
+  const { total, stages } = ledger(choice);
+  const kept = choice.batch * total.activationBytes + total.statistics;
+  if (Math.max(total.parameters, total.macs, kept) > Number.MAX_SAFE_INTEGER) {
     throw new Impossible("this network is too large to be counted exactly here: take less of it");
+  }
+  if (choice.batch === 1 && stages[stages.length - 2].size === "1x1") {
+    const told = "one picture of one final pixel has no batch statistics";
+    throw new Impossible(`${told}: use 2 or more pictures, or larger ones`);
   }
   return choice;
 }
@@ -75,7 +81,8 @@ function depthOf({ blocks, bottleneck }) {
 
 /** A paper's network is asked for by depth where it has one; the others block by block. */
 function asChoice(network) {
-  const isPapers = network.stem === "conv" && network.blocks.every((n) => n === network.blocks[0]);
+  const { stem, blocks } = network;
+  const isPapers = stem === "conv" && blocks.length === 3 && blocks.every((n) => n === blocks[0]);
   return isPapers ? { ...network, depth: depthOf(network) } : network;
 }
 
@@ -90,6 +97,19 @@ function toAddress(choice) {
   for (const name of NUMBERS) if (name in choice) parts.set(ADDRESS[name], choice[name]);
   if (choice.beside) parts.set("beside", choice.beside);
   return `#${parts}`;
+}
+
+let writing;
+
+/** Browsers allow only so many changes in a short time: the last one is written in any case. */
+function writeAddress(address) {
+  clearTimeout(writing);
+  try {
+    history.replaceState(null, "", address);
+  } catch {
+    // tried again below
+  }
+  if (location.hash !== address) writing = setTimeout(writeAddress, 1000, address);
 }
 
 /** What an address leaves open is as in this series' network. */
@@ -127,7 +147,7 @@ function update() {
   $("results").removeAttribute("inert");
   keepBoth(choice);
   if (byDepth()) choice.depth = Number($("depth").value);
-  history.replaceState(null, "", toAddress(choice));
+  writeAddress(toAddress(choice));
   showAll(choice);
 }
 
@@ -141,6 +161,7 @@ function complain(error) {
     });
     return button;
   });
+  $("named").value = "-1"; // so that the same name can be chosen again
   $("problem").replaceChildren(`${forReaders(error.message)}. `, ...buttons);
   $("results").classList.add("stale");
   $("results").setAttribute("inert", "");
@@ -164,6 +185,7 @@ function forReaders(message) {
   return sentence[0].toUpperCase() + sentence.slice(1);
 }
 
+let speaking; // what a screen reader says of a change; late, since a slider changes often
 let shown; // the choice on the screen, for drawing it again when the page changes its width
 
 function showAll(choice) {
@@ -180,6 +202,12 @@ function showAll(choice) {
   showLedger(accounts);
   $("python").textContent = inPython(choice);
   showPaper(accounts, choice, named);
+  clearTimeout(speaking);
+  speaking = setTimeout(() => {
+    const { parameters, macs } = accounts.total;
+    $("spoken").textContent =
+      `${exactly(parameters)} parameters, ${exactly(macs)} multiply-accumulates.`;
+  }, 800);
 }
 
 function same(network, choice) {
@@ -286,10 +314,13 @@ function showPaper({ total }, choice, named) {
     if (network === choice || NAMED[named]?.network === network) line.className = "yours";
     return line;
   });
+  const focus = $("paper").contains(document.activeElement) && document.activeElement.textContent;
   $("paper").replaceChildren(
     html("thead", {}, html("tr", {}, ...head)),
     html("tbody", {}, ...lines),
   );
+  const again = [...$("paper").querySelectorAll("a")].find((link) => link.textContent === focus);
+  if (again) again.focus({ preventScroll: true });
 }
 
 /** A bar on a scale of tens, from 10,000 parameters on. */
@@ -343,6 +374,7 @@ function begin() {
     writeChoice(fromAddress(address));
     update();
   }
+  if ($("results").hasAttribute("inert")) history.replaceState(null, "", asked);
   showQuestions($("questions"), 64);
 }
 

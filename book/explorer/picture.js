@@ -1,7 +1,6 @@
 "use strict";
 // The page: from a picture to the network's answer, where it looked, and its maps.
 
-const SHOWN = 8; // screen pixels for each pixel of a picture
 const COLUMNS = 16; // feature maps in a row
 const $ = (id) => document.getElementById(id);
 
@@ -10,24 +9,40 @@ let pixels, answer; // of the picture on the screen
 
 // Pictures come in
 
+let newest = 0; // a picture that is read slowly must not replace a later one
+
 /** Read a file that the reader gave; or say that it is none. */
 async function take(file) {
+  const turn = ++newest;
+  let bitmap;
   try {
-    const bitmap = await createImageBitmap(file); // a phone's note of how it was held is followed
-    show(bytesOf(bitmap));
+    bitmap = await createImageBitmap(file); // a phone's note of how it was held is followed
   } catch {
-    $("problem").textContent =
-      `${file.name || "What you gave"} is no picture that this browser can read: try PNG or JPEG.`;
+    if (turn !== newest) return;
+    const name = file.name || "What you gave";
+    $("problem").textContent = `${name} is no picture that this browser can read: try PNG or JPEG.`;
+    return;
+  }
+  try {
+    if (turn === newest) show(bytesOf(bitmap));
+  } catch (error) {
+    $("problem").textContent = `This picture could not be worked on here: ${error.message}.`;
+  } finally {
+    bitmap.close();
   }
 }
 
 /** Any picture, on white where it is transparent, as bytes (3, 32, 32). */
 function bytesOf(picture) {
-  const [canvas, brush] = canvasOf(picture.width, picture.height);
+  const { width, height } = picture;
+  const [, brush] = canvasOf(width, Math.min(height, BAND));
   brush.fillStyle = "white";
-  brush.fillRect(0, 0, picture.width, picture.height);
-  brush.drawImage(picture, 0, 0);
-  return fit(brush.getImageData(0, 0, canvas.width, canvas.height));
+  const rowsFrom = (top, rows) => {
+    brush.fillRect(0, 0, width, rows);
+    brush.drawImage(picture, 0, -top);
+    return brush.getImageData(0, 0, width, rows).data;
+  };
+  return fit({ width, height, rowsFrom });
 }
 
 function canvasOf(width, height) {
@@ -274,13 +289,20 @@ function begin() {
     `It knows ${network.classes.length} classes (${network.classes.join(", ")}) and nothing else, ` +
     `so whatever you give it, it answers with one of them. Of ${network.test.images.toLocaleString("en-US")} ` +
     `test photographs it had ${share} right.`;
+  $("file").addEventListener("click", (event) => {
+    event.target.value = ""; // the same file can be chosen again
+  });
   $("file").addEventListener("change", (event) => {
     if (event.target.files.length) take(event.target.files[0]);
   });
   for (const [name, draw] of Object.entries(DRAWINGS)) {
     const button = Object.assign(document.createElement("button"), { type: "button" });
     button.textContent = name;
-    button.addEventListener("click", () => show(drawn(draw)));
+    button.addEventListener("click", () => {
+      newest++;
+      $("file").value = "";
+      show(drawn(draw));
+    });
     $("drawings").append(button, " ");
   }
   addEventListener("dragover", (event) => {

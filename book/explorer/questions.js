@@ -66,9 +66,10 @@ const QUESTIONS = [
   },
 ];
 
-/** How many times: 3.48, 2.0. */
+/** How many times: 3.48, 2.0, 0.0065. */
 function times(after, before) {
-  return (after / before).toFixed(2).replace(/0$/, "");
+  const ratio = after / before;
+  return ratio < 0.1 ? String(Number(ratio.toPrecision(2))) : ratio.toFixed(2).replace(/0$/, "");
 }
 
 /** Each question with a link to the changed network, and its answer, folded. */

@@ -7,23 +7,36 @@
 const SIZE = 32;
 const ONE = 2 ** 22; // pillow's coefficients are whole multiples of 1 / ONE
 
-/** Pixels of a canvas (red, green, blue, alpha) to bytes (3, SIZE, SIZE), red first. */
-function fit({ data, width, height }) {
+const BAND = 256; // rows at a time: a phone has no canvas as large as its photographs
+
+/**
+ * A picture to bytes (3, SIZE, SIZE), red first.
+ * rowsFrom(top, rows): the pixels (red, green, blue, alpha) of some of its rows.
+ */
+function fit({ width, height, rowsFrom }) {
   const side = Math.min(width, height);
   const across = coefficients(width, (width - side) / 2, side);
   const down = coefficients(height, (height - side) / 2, side);
+  const last = down[SIZE - 1].begin + down[SIZE - 1].parts.length;
   const made = new Uint8ClampedArray(3 * SIZE * SIZE);
-  const rows = new Uint8ClampedArray(SIZE * height); // one colour, its columns done
-  for (let colour = 0; colour < 3; colour++) {
-    for (let y = 0; y < height; y++) {
-      for (let x = 0; x < SIZE; x++) {
-        rows[y * SIZE + x] = weigh(across[x], (i) => data[4 * (y * width + i) + colour]);
+  const rows = new Uint8ClampedArray(3 * SIZE * height); // their columns done
+  for (let top = down[0].begin; top < last; top += BAND) {
+    const end = Math.min(last, top + BAND);
+    const data = rowsFrom(top, end - top);
+    for (let colour = 0; colour < 3; colour++) {
+      for (let y = top; y < end; y++) {
+        for (let x = 0; x < SIZE; x++) {
+          const place = (colour * height + y) * SIZE + x;
+          rows[place] = weigh(across[x], (i) => data[4 * ((y - top) * width + i) + colour]);
+        }
       }
     }
+  }
+  for (let colour = 0; colour < 3; colour++) {
     for (let y = 0; y < SIZE; y++) {
       for (let x = 0; x < SIZE; x++) {
         const place = (colour * SIZE + y) * SIZE + x;
-        made[place] = weigh(down[y], (i) => rows[i * SIZE + x]);
+        made[place] = weigh(down[y], (i) => rows[(colour * height + i) * SIZE + x]);
       }
     }
   }

@@ -195,6 +195,13 @@ def test_impossible_arguments_get_the_librarys_sentence(explorer, wrong):
 
 EXTREMES = [[1], [1, 1, 1, 1, 1, 1, 1], [200], [100, 1, 100]]
 
+
+def at(page, address):
+    """Open the page at an address, as from a link that was sent."""
+    page.goto("about:blank")
+    page.goto(EXPLORER + address)
+
+
 # The page
 
 
@@ -271,6 +278,59 @@ def test_blocks_typed_wrong_get_a_sentence_and_no_error(explorer, complaints, te
     assert sums(explorer)["Parameters"] == "187,450" and complaints == []
 
 
+def test_where_shorter_blocks_make_no_network_the_others_are_drawn(explorer, complaints):
+    at(explorer, "#blocks=6-12-6&k=1&c=0.1")
+    cells = explorer.locator("#ledger tfoot td").all_inner_texts()
+    assert cells[5] == sums(explorer)["Parameters"] and cells[5] != "187,450"
+    assert explorer.locator("#questions li").count() == 6 and complaints == []
+
+
+@pytest.mark.parametrize("address", ["#blocks=4-4&stem=conv", "#blocks=3&b=none&stem=conv"])
+def test_the_link_of_ones_own_network_leads_back_to_it(explorer, address, complaints):
+    at(explorer, address)
+    before = sums(explorer)
+    link = explorer.locator("#paper a:text-is('your choice')").get_attribute("href")
+    assert f"{address.partition('&')[0]}&" in link
+    at(explorer, link)
+    assert sums(explorer) == before and complaints == []
+
+
+def test_the_page_follows_the_form_where_the_address_may_not_change(explorer, complaints):
+    explorer.evaluate(
+        "() => { window.may = history.replaceState;"
+        "history.replaceState = () => { throw new Error('too many') } }"
+    )
+    explorer.fill("#growthRate", "24")
+    assert sums(explorer)["Parameters"] != "187,450" and "k=24" not in explorer.url
+    explorer.evaluate("() => { history.replaceState = window.may }")
+    explorer.wait_for_function("location.hash.includes('k=24')")
+    assert complaints == []
+
+
+def test_what_is_wrong_is_in_sight(explorer):
+    explorer.set_viewport_size({"width": 1280, "height": 720})
+    explorer.select_option("#named", label="DenseNet-BC-100, k = 12")
+    explorer.fill("#depth", "41")
+    told = explorer.locator("#problem").bounding_box()
+    assert 0 < told["y"] and told["y"] + told["height"] <= 720
+    explorer.click("#problem button:text-is('take 46')")
+
+
+def test_a_name_can_be_chosen_again_to_mend_the_form(explorer):
+    for _ in range(2):
+        explorer.select_option("#named", label="DenseNet-121")
+        assert explorer.input_value("#growthRate") == "32"
+        explorer.fill("#growthRate", "")
+        assert explorer.input_value("#named") == "-1"
+
+
+@pytest.mark.parametrize("address", ["#k=0", "#size=1&batch=1", "#blocks=6-12&k=5000&size=5000"])
+def test_an_impossible_address_stays_and_gets_a_sentence(explorer, address, complaints):
+    at(explorer, address)
+    assert explorer.inner_text("#problem") and explorer.url == EXPLORER + address
+    assert complaints == []
+
+
 def test_a_damaged_address_gets_a_sentence(offline, complaints):
     offline.goto(EXPLORER + "#blocks=6-x&k=zwölf&stem=none&b=7&c=&size=1e99&beside=x")
     assert "must be a whole number" in offline.inner_text("#problem")
@@ -331,9 +391,10 @@ def test_axe_finds_a_planted_fault(explorer):
     assert any(fault.startswith("select-name") for fault in serious(explorer))
 
 
+@pytest.mark.parametrize("width", [320, 390])
 @pytest.mark.parametrize("address", CHOICES)
-def test_a_phone_shows_it_whole(explorer, address):
-    explorer.set_viewport_size({"width": 390, "height": 800})
+def test_a_phone_shows_it_whole(explorer, address, width):
+    explorer.set_viewport_size({"width": width, "height": 800})
     explorer.goto(EXPLORER + address)
     explorer.reload()
     assert too_wide(explorer) == 0
@@ -352,6 +413,14 @@ def test_every_control_is_reached_by_keyboard_and_works_by_it(explorer):
     explorer.focus("#growthRate")
     explorer.keyboard.press("ArrowUp")
     assert "k=13" in explorer.url and sums(explorer)["Parameters"] != "187,450"
+
+
+def test_the_focus_stays_on_a_link_that_is_followed_and_the_change_is_spoken(explorer):
+    explorer.focus("#paper a:text-is('DenseNet-40, k = 12')")
+    explorer.keyboard.press("Enter")
+    explorer.locator("#paper tr.yours th", has_text="DenseNet-40, k = 12").wait_for()
+    assert explorer.evaluate("document.activeElement.textContent") == "DenseNet-40, k = 12"
+    explorer.wait_for_function("spoken.textContent.startsWith('1,019,722 parameters')")
 
 
 def test_the_drawings_follow_the_width_of_the_window(explorer, complaints):
@@ -385,3 +454,4 @@ def test_print_leaves_the_controls_out_and_keeps_every_figure(explorer):
     explorer.emulate_media(media="print")
     assert not explorer.is_visible("#choice") and explorer.is_visible("#python")
     assert explorer.locator("figure svg:visible").count() == 5
+    assert explorer.locator("#results").bounding_box()["width"] > 900  # the controls leave no gap

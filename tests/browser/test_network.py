@@ -128,6 +128,7 @@ def test_a_network_for_large_pictures_is_refused():
 
 
 SIZES = [(32, 32), (33, 32), (64, 64), (100, 61), (61, 100), (7, 5), (500, 333), (1, 1), (31, 90)]
+SIZES += [(300, 700), (700, 300)]  # more rows than are read at a time
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
@@ -157,6 +158,51 @@ def test_grey_and_transparent_pictures_are_read_as_in_the_library(page, tmp_path
     text = base64.b64encode((tmp_path / "a.png").read_bytes()).decode()
     here = np.array(page.evaluate(AS_THE_PAGE_READS, text))
     assert np.abs(here - library.flatten().astype(int)).max() <= (1 if "A" in kind else 0)
+
+
+def test_a_phone_held_upright_is_followed(page, tmp_path):
+    halves = np.zeros((64, 64, 3), np.uint8)
+    halves[:32, :, 0], halves[32:, :, 2] = 200, 200
+    exif = Image.Exif()
+    exif[0x0112] = 6  # held a quarter turn
+    Image.fromarray(halves).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    library, _ = read_picture(tmp_path / "a.jpg")
+    text = base64.b64encode((tmp_path / "a.jpg").read_bytes()).decode()
+    here = np.array(page.evaluate(AS_THE_PAGE_READS, text)).reshape(3, 32, 32)
+    assert np.abs(here - library.astype(int)).max() <= 4
+    assert here[0, 16, 24] > 150 > 100 > here[0, 16, 8]  # red is on the right now
+
+
+def test_maps_are_enlarged_as_in_the_library(page):
+    small = torch.randn(1, 5, 5)
+    here = page.evaluate(
+        "map => Array.from(enlarge(Float32Array.from(map), 5, 5, 32))", small.flatten().tolist()
+    )
+    assert farthest(here, explain.enlarge(small, (32, 32))) < 1e-5
+
+
+LATE = """async ([slow, quick]) => {
+  const real = window.createImageBitmap;
+  let release;
+  const held = new Promise((resolve) => { release = resolve; });
+  window.createImageBitmap = async (file) => {
+    if (file.name === "slow") await held;
+    return real(file);
+  };
+  const file = (text, name) =>
+    new File([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], name);
+  const first = take(file(slow, "slow"));
+  await take(file(quick, "quick"));
+  release();
+  await first;
+  window.createImageBitmap = real;
+  return pixels[0];
+}"""
+
+
+def test_a_picture_that_is_read_slowly_replaces_no_later_one(page):
+    slow, quick = (png(np.full((3, 32, 32), shade, np.uint8)) for shade in (200, 50))
+    assert page.evaluate(LATE, [slow, quick]) == 50
 
 
 # The page
