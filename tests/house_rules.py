@@ -157,6 +157,12 @@ def time_said(notebook):
         yield "the box at the top does not say the time as the other notebooks do"
 
 
+def one_headline(notebook):
+    """At most one cell is tagged `headline`."""
+    if sum("headline" in cell.metadata.get("tags", []) for cell in code(notebook)) > 1:
+        yield "several cells are tagged `headline`"
+
+
 def references_exist(notebook):
     """Relative links, and file names in backticks, lead to files of this repository."""
     for cell in prose(notebook):
@@ -209,6 +215,7 @@ RULES = (
     figures_stored,
     plain_words,
     time_said,
+    one_headline,
     references_exist,
     readable_ids,
 )

@@ -73,7 +73,7 @@ def contest(tmp_path_factory):
     return folder, *judge(folder, *ENTRIES)
 
 
-def judge(folder, *names, minutes="0.01", patience="2"):
+def judge(folder, *names, minutes="0.01", patience="1"):
     """Run the judge in a process of its own; return (rows by entry, printed)."""
     out = folder / "out" / "table.csv"
     files = [str(folder / f"{name}.py") for name in names]

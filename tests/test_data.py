@@ -576,6 +576,14 @@ def test_every_picture_once_an_epoch_in_a_new_order():
     assert orders[0] != orders[1] != orders[2] != orders[0] != list(range(64))
 
 
+def test_the_first_passes_are_plain():
+    options = {"shuffle": True, "seed": 3}
+    mine, plain = numbered(augment=True, plain_epochs=2, **options)[0], numbered(**options)[0]
+    for epoch, other in enumerate((plain, plain, numbered(augment=True, **options)[0])):
+        mine.epoch = other.epoch = epoch
+        assert all(torch.equal(a, b) for a, b in zip(one_pass(mine), one_pass(other), strict=True))
+
+
 def test_shuffled_pictures_keep_their_labels():
     plain, shuffled = one_pass(numbered()[0])[0], one_pass(numbered(shuffle=True)[0])
     assert torch.equal(shuffled[0], plain[shuffled[1]])

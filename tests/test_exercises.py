@@ -47,6 +47,19 @@ def exercises_of(notebook):
     return found
 
 
+def pieces(statements):
+    """Yield texts in the order in which they run, those inside `with` and `for` too."""
+    for one in statements:
+        if isinstance(one, ast.With):
+            yield f"with {', '.join(map(ast.unparse, one.items))}: pass"
+        elif isinstance(one, ast.For):
+            yield f"for {ast.unparse(one.target)} in {ast.unparse(one.iter)}: pass"
+        else:
+            yield ast.unparse(one)
+            continue
+        yield from pieces([*one.body, *getattr(one, "orelse", [])])
+
+
 def names(source):
     """Return the global names that a cell reads before it makes them, and those that it makes."""
 
@@ -54,8 +67,8 @@ def names(source):
         return [table, *(t for child in table.get_children() for t in tables(child))]
 
     read, made = set(), set()
-    for statement in ast.parse(source).body:
-        top, *inner = tables(symtable.symtable(ast.unparse(statement), "cell", "exec"))
+    for text in pieces(ast.parse(source).body):
+        top, *inner = tables(symtable.symtable(text, "cell", "exec"))
         used = {s.get_name() for s in top.get_symbols() if s.is_referenced()}
         used |= {s.get_name() for t in inner for s in t.get_symbols() if s.is_global()}
         read |= used - made

@@ -327,11 +327,14 @@ def test_an_old_kernel_which_leaves_files_open_is_told():
     assert python("sandbox.MOUNT_SETATTR = 100_000\nprint(sandbox.run(str, 60))") == "False\n"
 
 
-def test_a_deadline_may_have_a_time_zone(tmp_path):
-    (tmp_path / "a.ipynb").write_text("{}")
-    deadline = datetime.fromisoformat("2020-01-01T00:00+00:00")
-    given = submissions.Submission(tmp_path / "a.ipynb", tmp_path, [], deadline)
-    assert "datetime" not in str(given.remarks)
+@pytest.mark.parametrize(("zone", "remarks"), [("+00:00", ["late by 1:00:00"]), ("-02:00", [])])
+def test_a_deadline_may_have_a_time_zone(tmp_path, zone, remarks):
+    nbformat.write(ours(), tmp_path / "01_tiny.ipynb")
+    series, path = [submissions.Ours(tmp_path / "01_tiny.ipynb")], tmp_path / "anna_01.ipynb"
+    path.write_text(json.dumps(theirs()))
+    os.utime(path, (datetime.fromisoformat("2026-11-30T18:00+00:00").timestamp(),) * 2)
+    deadline = datetime.fromisoformat(f"2026-11-30T17:00{zone}")
+    assert submissions.Submission(path, tmp_path, series, deadline).remarks == remarks
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -48,8 +48,9 @@ SIBLINGS = {  # module: those of the library that it may import
     "explain": set(),
     "clinic": {"densenet"},  # wrong on purpose: nothing imports it
     "plots": {"densenet", "analysis"},
-    "lesson": set(map(name_of, LIBRARY)) - {"__main__", "commands"},  # these three are on top
-    "commands": set(map(name_of, LIBRARY)) - {"__main__", "lesson"},
+    "lesson": set(map(name_of, LIBRARY))
+    - {"__main__", "commands", "clinic"},  # these three are on top
+    "commands": set(map(name_of, LIBRARY)) - {"__main__", "lesson", "clinic"},
     "__main__": {"commands"},
 }
 PACKAGES = {"torch", "torchvision", "numpy", "PIL", "tqdm", "filelock", "matplotlib", "IPython"}
@@ -206,8 +207,25 @@ def test_readme_map_and_notebook_say_the_same_minutes(path):
     assert re.search(row, (ROOT / "README.md").read_text("utf-8"))
 
 
-def test_the_readme_is_short_and_its_links_lead_somewhere():
+def test_the_readme_is_short():
     text = (ROOT / "README.md").read_text("utf-8")
     assert len(text.splitlines()) <= 120
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (ROOT / target).exists(), f"README.md links to {target}, which is not there"
+
+
+TEXTS = [*ROOT.glob("*.md"), *(ROOT / "densenet_lib").rglob("*.md"), ROOT / "capstone/README.md"]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(path):
+    for file, place in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", path.read_text("utf-8")):
+        to = path.parent / file if file else path
+        assert to.exists(), f"{path.name} links to {file}, which is not there"
+        heads = re.findall(r"(?m)^#+ (.*)", to.read_text("utf-8")) if place else ()
+        slugs = [re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads]
+        assert not place or place in slugs, f"{path.name} links to {file}#{place}"
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name_of)
+def test_what_is_public_has_a_docstring(path):
+    nodes = [node for node in ast.parse(path.read_text("utf-8")).body if hasattr(node, "name")]
+    assert not [n.name for n in nodes if n.name[0] != "_" and not ast.get_docstring(n)]

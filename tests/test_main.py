@@ -15,7 +15,7 @@ from PIL import Image
 
 from densenet_lib import runs
 from densenet_lib.__main__ import main
-from densenet_lib.checkpoints import load_checkpoint
+from densenet_lib.checkpoints import build_network, load_checkpoint
 
 TINY = '{"growth_rate": 4, "block_config": [1, 1], "num_init_features": 8}'
 TRAIN = ["train", "--net", TINY, "--data", "shapes", "--limit", "100", "--device", "cpu"]
@@ -82,7 +82,8 @@ def test_evaluate_agrees_with_the_end_of_training(trained, tmp_path, capsys):
     for name, accuracy in zip(
         load_checkpoint(trained)["classes"], expected["per_class"], strict=True
     ):
-        assert any(name in line and f"{accuracy:.1%}" in line for line in text.splitlines())
+        end = r"(  most often taken for \w+ \(\d+\))?$"
+        assert re.search(rf"(?m)^  {name} +{accuracy:.1%}{end}", text), name
     found = torch.load(answers, weights_only=True)
     assert found["logits"].shape == (2000, 10)
     right = (found["logits"].float().argmax(1) == found["labels"]).double().mean().item()
@@ -328,10 +329,31 @@ def test_it_goes_on_from_a_checkpoint_with_other_classes(trained, pets, tmp_path
         if name != "classifier.weight" and name != "classifier.bias":
             assert torch.equal(weights, old["state_dict"][name]) == kept, name
     picture = os.path.join(pets, "cat", "0.png")
-    capsys.readouterr()
     assert main(["predict", str(tmp_path / "b" / "checkpoint.pt"), picture]) == 0
-    assert "cat" in capsys.readouterr().out
     assert main(["evaluate", str(tmp_path / "b" / "checkpoint.pt"), "--data", pets]) == 0
+
+
+def test_predict_names_what_the_network_answers(trained, tmp_path, capsys):
+    path, colour, known = tmp_path / "plain.png", (200, 30, 90), load_checkpoint(trained)
+    Image.new("RGB", (32, 32), colour).save(path)
+    pixel = (torch.tensor(colour) / 255 - torch.tensor(known["mean"])) / torch.tensor(known["std"])
+    chances = build_network(known)(pixel.view(1, 3, 1, 1).expand(1, 3, 32, 32))[0].softmax(0)
+    best = sorted(zip(chances.tolist(), known["classes"], strict=True), reverse=True)[:2]
+    assert main(["predict", str(trained), "--top", "2", str(path)]) == 0
+    words = ", ".join(f"{name} {chance:.1%}" for chance, name in best)
+    assert capsys.readouterr().out == f"{path}: {words}\n"
+
+
+def test_asked_twice_it_ends_at_once(tmp_path, capsys, monkeypatch):
+    def insist(*_):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+
+    monkeypatch.setattr(runs, "RECORD_EVERY", 1)
+    monkeypatch.setattr(runs, "join_records", insist)
+    assert main([*TRAIN, "--epochs", "2", "--out", str(tmp_path / "a")]) == 130
+    assert "again with --resume" in capsys.readouterr().err
 
 
 def test_a_frozen_run_resumes_to_the_bit(trained, pets, tmp_path, monkeypatch):

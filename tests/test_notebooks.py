@@ -87,6 +87,7 @@ SHOWN.data["text/plain"] = "Path('/Users/ann/1.pt')"
 HALF = "def two():\n    ### BEGIN SOLUTION\n    return 2"
 OTHER_HALF = "### END SOLUTION"
 LONG = [new_code_cell("\n".join("abcdefg"), execution_count=n) for n in range(4, 9)]
+HEADLINES = [new_code_cell("1", id=x, metadata={"tags": ["headline"]}) for x in ("one", "two")]
 
 BREACHES = [
     ("parameters_first", lambda cells: cells.pop(1)),
@@ -118,6 +119,7 @@ BREACHES = [
     ("figures_stored", put(2, outputs=[new_output("display_data", {"text/plain": "<Figure>"})])),
     ("plain_words", put(3, source="Whoever reads this shall know.")),
     ("time_said", put(0, source=TIME.replace("9 seconds", "half a minute"))),
+    ("one_headline", add(*HEADLINES)),
     ("references_exist", put(3, source="[next](03_no_such_notebook.ipynb)")),
     ("references_exist", put(3, source="![a plot](attachment:plot.png)")),
     ("references_exist", put(3, source="See `densenet_lib/nothing.py`.")),

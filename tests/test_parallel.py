@@ -62,10 +62,22 @@ def test_an_empty_share_is_refused():
         Batches(load_images("shapes", limit=33), 16, share=(0, 2))
 
 
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory):
+    """Two and three processes join several groups, one after the other; return their folder.
+
+    What they find of an earlier group must not disturb them, and in each group they also train a
+    network that is in evaluation mode: gradients.py fails where either goes wrong.
+    """
+    folder = tmp_path_factory.mktemp("gradients")
+    torchrun(HERE / "gradients.py", folder, 32, 33, 11)
+    torchrun(HERE / "gradients.py", folder, 64, processes=3)
+    return folder
+
+
 @pytest.mark.parametrize(("count", "processes"), [(32, 2), (33, 2), (11, 2), (64, 3)])
-def test_averaged_gradients_are_those_of_the_joint_batch(tmp_path, count, processes):
-    torchrun(HERE / "gradients.py", tmp_path, count, processes=processes)
-    found = [torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in range(processes)]
+def test_averaged_gradients_are_those_of_the_joint_batch(launched, count, processes):
+    found = [torch.load(launched / f"{count}-{n}.pt", weights_only=True) for n in range(processes)]
     pixels, alone = gradients(count, (0, 1), torch.device("cpu"))
     for number, one in enumerate(found):
         assert torch.equal(one["pixels"], pixels[number::processes])
@@ -74,42 +86,6 @@ def test_averaged_gradients_are_those_of_the_joint_batch(tmp_path, count, proces
             torch.testing.assert_close(mine, joint, rtol=1e-10, atol=1e-14)
     _, part = gradients(count, (0, processes), torch.device("cpu"))  # the comparison can fail
     assert not torch.allclose(part[0], alone[0], rtol=1e-3)
-
-
-AGAIN = """
-import os, time, torch
-from densenet_lib.parallel import distributed, process_group
-for turn in range(3):
-    if os.environ["RANK"] == "0":
-        time.sleep(1)  # the other one finds what was left of the last group, if anything can be
-    with process_group(torch.device("cpu")) as (number, processes, device):
-        total = torch.tensor([float(turn * (number + 1))])
-        distributed.all_reduce(total)
-        assert total.item() == 3 * turn
-"""
-
-
-def test_processes_can_join_groups_one_after_the_other(tmp_path):
-    (tmp_path / "again.py").write_text(AGAIN)
-    torchrun(tmp_path / "again.py")
-
-
-FROZEN = """
-import torch
-from densenet_lib.densenet import DenseNet
-from densenet_lib.parallel import data_parallel, process_group
-from densenet_lib.training import train
-with process_group(torch.device("cpu")) as (number, processes, device):
-    network = DenseNet(4, (1, 1), 8).eval()
-    batches = [(torch.randn(4, 3, 8, 8), torch.arange(4))]
-    list(train(data_parallel(network, device), batches, epochs=1))
-    assert network.features.norm5.num_batches_tracked == 1
-"""
-
-
-def test_a_network_in_evaluation_mode_is_trained_as_by_one_process(tmp_path):
-    (tmp_path / "frozen.py").write_text(FROZEN)
-    torchrun(tmp_path / "frozen.py")
 
 
 KILLER = """
@@ -125,24 +101,29 @@ def join_records(record, device, stop, due):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(record, device, stop, due)
 runs.join_records = join_records
-sys.exit(__main__.main(sys.argv[2:]))
+for name in ("killed_run", "quiet_run"):
+    if code := __main__.main([*sys.argv[2:], "--out", f"{sys.argv[1]}/{name}"]):
+        sys.exit(code)
 """
 
 
-def test_a_killed_worker_is_restarted_and_the_run_completes(tmp_path):
-    (tmp_path / "killer.py").write_text(KILLER)
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory):
+    """Train the same twice, the first time with a worker that dies; return folder and output."""
+    folder = tmp_path_factory.mktemp("killed")
+    (folder / "killer.py").write_text(KILLER)
     train = ["train", "--net", TINY, "--data", "shapes", "--limit", "100", "--epochs", "3"]
     recipe = '{"learning_rate": 0.05, "batch_size": 20, "augment": true}'
-    train += ["--recipe", recipe, "--device", "cpu", "--resume", "--out"]
-    said = torchrun(
-        "--max-restarts=1", tmp_path / "killer.py", tmp_path, *train, tmp_path / "killed_run"
-    )
-    assert (tmp_path / "killed").read_text() == "8"
-    assert said.count("complete:") == 1  # one process speaks
-    (tmp_path / "killed").write_text("not again")
-    torchrun(tmp_path / "killer.py", tmp_path, *train, tmp_path / "quiet_run")
+    train += ["--recipe", recipe, "--device", "cpu", "--resume"]
+    return folder, torchrun("--max-restarts=1", folder / "killer.py", folder, *train)
+
+
+def test_a_killed_worker_is_restarted_and_the_run_completes(two_runs):
+    folder, said = two_runs
+    assert (folder / "killed").read_text() == "8"
+    assert said.count("complete:") == 2  # one process speaks, of each run
     killed, quiet = (
-        load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("killed_run", "quiet_run")
+        load_checkpoint(folder / name / "checkpoint.pt") for name in ("killed_run", "quiet_run")
     )
     assert killed["resume"] is None and killed["machine"]["processes"] == 2
     assert [record["images"] for record in killed["log"]] == [100, 200, 300]
@@ -150,12 +131,8 @@ def test_a_killed_worker_is_restarted_and_the_run_completes(tmp_path):
         assert torch.equal(value, killed["state_dict"][key]), key
 
 
-def test_the_test_result_is_that_of_the_checkpoint(tmp_path):
-    recipe = '{"learning_rate": 0.05, "batch_size": 20}'
-    options = ["--net", TINY, "--data", "shapes", "--limit", "100", "--epochs", "1"]
-    options += ["--recipe", recipe, "--device", "cpu", "--out", tmp_path]
-    torchrun("-m", "densenet_lib", "train", *options)
-    found = load_checkpoint(tmp_path / "checkpoint.pt")
+def test_the_test_result_is_that_of_the_checkpoint(two_runs):
+    found = load_checkpoint(two_runs[0] / "quiet_run" / "checkpoint.pt")
     test = replace(load_images("shapes", "test"), mean=found["mean"], std=found["std"])
     judged = evaluate(build_network(found), Batches(test, 500))
     assert found["test"]["accuracy"] == judged.accuracy

@@ -22,6 +22,10 @@ def damaged_files(dataset, root):
 
 
 def read_cifar(source, root):
+    """Return (name, classes, splits) of CIFAR-10 or CIFAR-100 on disk, read by torchvision.
+
+    Raises: FileNotFoundError that says what is missing or altered, and how to fetch it.
+    """
     from torchvision import datasets  # slow to import, so only where it is needed
 
     dataset, name = getattr(datasets, source.upper()), source.replace("cifar", "CIFAR-")
