@@ -91,8 +91,11 @@ def cells_needed(cells):
 def prepared(path):
     """Run the cells that any exercise of a notebook builds on; return what they define."""
     numbers = set()
-    for before, own in exercises_of(nbformat.read(path, as_version=4)).values():
-        numbers.update(cells_needed([*before, "\n".join(own)]))
+    for exercise, (before, own) in exercises_of(nbformat.read(path, as_version=4)).items():
+        planted = answers_of(path)[exercise]
+        answers = [*planted["right"], *(wrong for wrong, _ in planted["wrong"])]
+        for cells in (own, *(with_answer(own, answer) for answer in answers)):
+            numbers.update(cells_needed([*before, "\n".join(cells)]))
     sources = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
     namespace = {"__name__": "__main__"}
     found = attempt([sources[number] for number in sorted(numbers)], namespace)
