@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 @torch.no_grad()
 def cam(model, images, classes=None):
-    """Class activation map: what each place of the last maps adds to the logit. Exact.
+    """Class activation map: what each place of the last maps adds to the logit, times h * w.
 
-    The logit is the mean of the map plus the class's bias, because pooling and classifier are both
-    linear: weigh the maps first, and take the mean afterwards.
+    Exact: the logit is the mean of the map plus the class's bias, because pooling and classifier
+    are both linear: weigh the maps first, and take the mean afterwards.
 
     Args:    model: a DenseNet or ResidualNet: `features`, mean over the places, `classifier`.
     Returns: (N, h, w), the size of the last feature maps.

@@ -263,7 +263,7 @@ def channel_staircase(model, *, title=None):
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
         axis.text(i, counts[i] + 2, counts[i], ha="center", va="bottom", fontsize=9, bbox=box)
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.set(xlabel="layers from the input", ylabel="feature maps", title=title)
+    axis.set(xlabel="dense layers and transitions, in order", ylabel="feature maps", title=title)
     axis.legend(loc="upper left")
     return figure
 
@@ -332,7 +332,8 @@ def dots(results, xlabel, *, title=None, width=7, error=None):
     figure, (axis,) = _axes(width, 0.9 + 0.5 * len(results))
     for row, values in enumerate(results.values()):
         values = np.asarray(values, dtype=float)
-        axis.plot(values, np.full(len(values), row - 0.15), "o", color=SKY, mec=BLACK)
+        above = [np.sum(values[:i] == value) for i, value in enumerate(values)]  # equal ones
+        axis.plot(values, row - 0.15 - 0.12 * np.array(above), "o", color=SKY, mec=BLACK)
         reach = error
         if error is None:  # one run alone has no spread that could be known
             reach = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0

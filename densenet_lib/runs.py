@@ -130,6 +130,7 @@ class Run:
             self.images,
             self.recipe.batch_size,
             augment=self.recipe.augment,
+            cutout=self.recipe.cutout,
             plain_epochs=self.recipe.plain_epochs,
             shuffle=True,
             seed=self.seed,

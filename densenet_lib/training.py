@@ -20,6 +20,7 @@ LIMITS = {  # of the numbers of a Recipe: kind, the least, and what it stays bel
     "weight_decay": (float, 0, math.inf),
     "label_smoothing": (float, 0, 1),
     "batch_size": (int, 1, math.inf),
+    "cutout": (int, 0, math.inf),
     "plain_epochs": (int, 0, math.inf),
     "epochs": (int, 1, math.inf),
 }
@@ -30,7 +31,7 @@ class Recipe:
     """How to train: the kind of gradient descent, and every number of it.
 
     The defaults are the settings of the notebook that this series grew from. Three recipes have
-    names, in RECIPES. The last four fields are for whoever makes the batches.
+    names, in RECIPES. The last five fields are for whoever makes the batches.
     """
 
     learning_rate: float = 0.1  # the highest of the run
@@ -42,6 +43,7 @@ class Recipe:
     label_smoothing: float = 0.0
     batch_size: int = 64  # images
     augment: bool = False  # flip and shift
+    cutout: int = 0  # pixels: the side of a square hidden in each augmented picture
     plain_epochs: int = 0  # the first so many epochs are not augmented
     epochs: int = 1  # passes over the training images, unless asked otherwise
 
@@ -61,6 +63,11 @@ class Recipe:
         if self.nesterov and self.momentum == 0:
             raise ValueError(
                 "nesterov looks ahead along the momentum, which is 0: raise it above 0"
+            )
+        if self.cutout and not self.augment:
+            raise ValueError(
+                f"cutout is {self.cutout}, but only augmented pictures have squares hidden: set "
+                "augment to true, or cutout to 0"
             )
 
     def rate_at(self, step, steps):

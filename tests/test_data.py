@@ -577,7 +577,7 @@ def test_every_picture_once_an_epoch_in_a_new_order():
 
 
 def test_the_first_passes_are_plain():
-    options = {"shuffle": True, "seed": 3}
+    options = {"shuffle": True, "seed": 3, "cutout": 8}
     mine, plain = numbered(augment=True, plain_epochs=2, **options)[0], numbered(**options)[0]
     for epoch, other in enumerate((plain, plain, numbered(augment=True, **options)[0])):
         mine.epoch = other.epoch = epoch
@@ -627,6 +627,37 @@ def test_flip_and_shift_against_the_slow_way():
     down, right = torch.randint(9, (2, 20, 1), generator=generator)
     expected = [slow_view(*four) for four in zip(images, flip, down, right, strict=True)]
     assert torch.equal(data.flip_and_shift(images, flip, down, right), torch.stack(expected))
+
+
+def slow_cut(picture, side, row, column):
+    picture = picture.clone()
+    for y in range(row - side // 2, row - side // 2 + side):
+        for x in range(column - side // 2, column - side // 2 + side):
+            if 0 <= y < picture.shape[1] and 0 <= x < picture.shape[2]:
+                picture[:, y, x] = 0
+    return picture
+
+
+@pytest.mark.parametrize("side", [0, 1, 7, 8, 64])
+def test_cut_out_against_the_slow_way(side):
+    images = torch.randn(40, 3, 20, 30)  # higher than wide would show swapped axes
+    generator = torch.Generator().manual_seed(1)
+    row, column = (torch.randint(size, (40, 1), generator=generator) for size in (20, 30))
+    expected = [slow_cut(x, side, *place) for x, *place in zip(images, row, column, strict=True)]
+    assert torch.equal(data.cut_out(images, side, row, column), torch.stack(expected))
+
+
+def test_cutout_hides_squares_everywhere_and_changes_nothing_else():
+    with_holes, whole = (numbered(640, augment=True, shuffle=True, cutout=n)[0] for n in (8, 0))
+    images, labels = one_pass(with_holes)
+    expected, same = one_pass(whole)
+    assert torch.equal(labels, same)
+    hidden = (images != expected).any(dim=1)  # (640, 32, 32); a border is 0 with a hole or without
+    assert images[hidden[:, None].expand_as(images)].count_nonzero() == 0
+    assert (hidden.flatten(1).sum(dim=1) <= 64).all()
+    centre, corner = hidden[:, 12:20, 12:20].double().mean(), hidden[:, 4:8, 4:8].double().mean()
+    # Each is hidden by 64 of the 1024 centres; 0.04 are 4 standard deviations of 640 pictures.
+    assert abs(centre - 64 / 1024) < 0.04 and abs(corner - 64 / 1024) < 0.04
 
 
 def test_seed_and_epoch_decide_everything():

@@ -323,6 +323,12 @@ def test_no_batches_are_refused():
         next(train(DenseNet(4, (1, 1), 8), [], epochs=1))
 
 
+def test_cutout_wants_augmentation():
+    with pytest.raises(ValueError, match="cutout is 8, but only augmented"):
+        Recipe(cutout=8)
+    assert Recipe(cutout=8, augment=True).cutout == 8
+
+
 def test_nesterov_wants_momentum():
     with pytest.raises(ValueError, match="nesterov looks ahead along the momentum, which is 0"):
         Recipe(nesterov=True, momentum=0.0)

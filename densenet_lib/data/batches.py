@@ -33,6 +33,8 @@ class Batches:
     Args:   batch_size: pictures; the last batch may be smaller.  augment: flip half of the
             pictures left to right, shift each by up to 4 pixels both ways; the border that comes
             into view is 0 after normalising, the channel mean (as in the authors' code).
+            cutout: hide in each augmented picture a square of so many pixels a side, with its
+            centre anywhere in the picture; what is hidden is 0 too.
             shuffle: a new order every epoch.  seed: 0 or more.  device: where the batches are.
             plain_epochs: so many passes, the first ones, are not augmented.
             share: (number, of how many), the part of every batch that this process takes when
@@ -51,6 +53,7 @@ class Batches:
         batch_size,
         *,
         augment=False,
+        cutout=0,
         shuffle=False,
         seed=0,
         device="cpu",
@@ -73,7 +76,8 @@ class Batches:
             )
         self.image_set, self.batch_size, self.seed, self.epoch = image_set, batch_size, seed, 0
         self.plain_epochs, self.share, self.weight = plain_epochs, share, 1.0
-        self.augment, self.shuffle, self.device = augment, shuffle, torch.device(device)
+        self.augment, self.cutout, self.shuffle = augment, cutout, shuffle
+        self.device = torch.device(device)
         self._images = image_set.images.to(device)
         self._labels = image_set.labels.to(device)
         self._mean = torch.tensor(image_set.mean, device=device).view(1, 3, 1, 1)
@@ -89,13 +93,16 @@ class Batches:
         order = torch.randperm(n, generator=generator) if self.shuffle else torch.arange(n)
         flip = torch.randint(2, (n, 1), generator=generator).bool()
         shift = torch.randint(2 * SHIFT + 1, (2, n, 1), generator=generator)  # down, right
-        order, flip, shift = (t.to(self.device) for t in (order, flip, shift))
+        size = self.image_set.images.shape[2:]
+        centre = [torch.randint(pixels, (n, 1), generator=generator) for pixels in size]
+        order, flip, shift, *centre = (t.to(self.device) for t in (order, flip, shift, *centre))
         for start in range(0, n, self.batch_size):
             part = slice(start + self.share[0], min(start + self.batch_size, n), self.share[1])
             images = self._images[order[part]].float().div_(255)
             images = images.sub_(self._mean).div_(self._std)  # (B, 3, H, W)
             if self.augment and epoch >= self.plain_epochs:
                 images = flip_and_shift(images, flip[part], *shift[:, part])
+                images = cut_out(images, self.cutout, *(place[part] for place in centre))
             if start + self.batch_size >= n:
                 self.epoch = epoch + 1
             whole = min(self.batch_size, n - start)
@@ -112,3 +119,18 @@ def flip_and_shift(images, flip, down, right):
     rows = torch.arange(H, device=images.device) + down  # (B, H)
     pixels = rows[:, :, None] * (W + 2 * SHIFT) + columns[:, None, :]  # (B, H, W)
     return padded.gather(2, pixels.view(B, 1, H * W).expand(-1, C, -1)).view(B, C, H, W)
+
+
+def cut_out(images, side, row, column):
+    """Set a square of `side` x `side` pixels around (row, column) to 0, what of it is inside.
+
+    Shape:  images (B, C, H, W), row and column (B, 1) -> (B, C, H, W).
+    Source: DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with
+            Cutout", 2017.
+    """
+    height, width = (torch.arange(size, device=images.device) for size in images.shape[2:])
+    rows, columns = (
+        (0 <= place + side // 2) & (place + side // 2 < side)
+        for place in (height - row, width - column)  # (B, H) and (B, W)
+    )
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)

@@ -70,6 +70,12 @@ ANSWERS = {
                 "return {r.stage: getattr(r, field) / len(ledger.stages) for r in ledger.stages}",
                 "divide by the total",
             ),
+            (
+                "ledger = analysis.ledger(DenseNet())\n"
+                "whole = getattr(ledger.total, field)\n"
+                "return {row.stage: getattr(row, field) / whole for row in ledger.stages}",
+                "another network",
+            ),
         ],
     },
 }

@@ -86,6 +86,11 @@ ANSWERS = {
             "            values = torch.cat([values, *pieces], dim=axis)\n"
             "    new[name] = values\n"
             "return new",
+            TRANSLATE + '    if "norm1" in name and values.dim():\n'
+            "        values.copy_(values[order].clone())\n"
+            '    elif "conv1" in name:\n'
+            "        values.copy_(values[:, order].clone())\n"
+            "return state",
         ],
         "wrong": [
             (TRANSLATE + "return state", "norm1.weight is in the old order"),

@@ -78,32 +78,38 @@ ANSWERS = {
     },
     "9.3": {
         "right": [
-            "return [w.repeat(1, i) for i, w in enumerate(matrices, start=1)]",
-            "tied = []\n"
-            "for i in range(len(matrices)):\n"
-            "    n = len(matrices[i])\n"
-            "    v = torch.zeros(n, n * (i + 1), dtype=torch.float64)\n"
-            "    for piece in range(i + 1):\n"
-            "        v[:, piece * n : (piece + 1) * n] = matrices[i]\n"
-            "    tied.append(v)\n"
-            "return tied",
+            "n = len(matrices[0])\n"
+            "for i, v in enumerate(matrices):\n"
+            "    if (v - v[:, :n].repeat(1, i + 1)).abs().max() > 1e-6:\n"
+            "        return None\n"
+            "return tuple(v[:, -n:] for v in matrices)",
+            "chain = [v.unflatten(1, (-1, len(v))) for v in matrices]\n"
+            "alike = all(bool((c.amax(1) - c.amin(1) < 1e-6).all()) for c in chain)\n"
+            "return [c.mean(dim=1) for c in chain] if alike else None",
         ],
         "wrong": [
+            ("return [v[:, : len(v)] for v in matrices]", "part 0 of layer 1 differs"),
+            ("return None", "these are tied"),
+            ("return matrices", "3 matrices 2x2"),
+            ("return [v[:, : len(v)].T for v in matrices]", "the two chains differ"),
             (
-                "return [torch.cat([w.flip(1)] + [w] * i, dim=1) for i, w in enumerate(matrices)]",
-                "all of W",
-            ),
-            ("return [torch.cat([w] * (i + 1)) for i, w in enumerate(matrices)]", "see hint 1"),
-            ("return matrices", "see hint 1"),
-            (
-                "return [torch.cat([w] + [0 * w] * i, dim=1) for i, w in enumerate(matrices)]",
-                "each piece meet",
+                "return [sum(v.split(len(v), dim=1)) for v in matrices]",
+                "the two chains differ",
             ),
             (
-                "return [torch.cat(matrices[: i + 1], dim=1) for i in range(len(matrices))]",
-                "each piece meet",
+                "n = len(matrices[0])\n"
+                "if any((v[:, :n] != v[:, -n:]).any() for v in matrices):\n"
+                "    return None\n"
+                "return [v[:, :n] for v in matrices]",
+                "part 1 of layer 2 differs",
             ),
-            ("return torch.cat(matrices, dim=1)", "return a list"),
+            (
+                "n = len(matrices[0])\n"
+                "if any((v[:, :n] != v[:, n : 2 * n]).any() for v in matrices[1:]):\n"
+                "    return None\n"
+                "return [v[:, :n] for v in matrices]",
+                "part 3 of layer 3 differs",
+            ),
         ],
     },
     "9.4": {
@@ -132,6 +138,13 @@ ANSWERS = {
                 "    if not any(x > a and y < c for x, y in networks.values())\n"
                 "}",
                 "c is beaten",
+            ),
+            (
+                "return {\n"
+                "    name for name, (a, c) in networks.items()\n"
+                "    if not any(x >= a and y < c for x, y in networks.values())\n"
+                "}",
+                "and so is d",
             ),
             (
                 "return {\n"

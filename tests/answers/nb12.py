@@ -38,6 +38,12 @@ ANSWERS = {
                 "return maps.clamp(min=0)",
                 "less that of the biases",
             ),
+            (
+                "w = network.classifier.weight[one] - network.classifier.weight[other]\n"
+                "maps = torch.einsum('c,nchw->nhw', w, network.features(images))\n"
+                "return maps.mean(dim=(1, 2), keepdim=True).expand_as(maps)",
+                "the places are not",
+            ),
         ],
     },
     "12.2": {
@@ -184,6 +190,11 @@ ANSWERS = {
                 "    total += torch.autograd.grad(f(point).sum(), point)[0]\n"
                 "return total * (images - blank)",
                 "not their sum",
+            ),
+            (
+                "point = ((blank + images) / 2).requires_grad_()\n"
+                "return (images - blank) * torch.autograd.grad(f(point).sum(), point)[0]",
+                "of the four pieces",
             ),
             (
                 "total = 0\n"

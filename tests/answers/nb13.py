@@ -54,34 +54,33 @@ ANSWERS = {
     },
     "13.3": {
         "right": [
-            "i = 1 / (x.var(unbiased=False) + eps).sqrt()\n"
-            "normal = (x - x.mean()) * i\n"
-            "return weight * i * (g - g.mean() - normal * (g * normal).mean())",
-            "x.requires_grad_()\n"
-            "i = (x.var(unbiased=False) + eps).rsqrt()\n"
-            "((x - x.mean()) * i * weight).backward(g)\n"
-            "return x.grad",
-            "x = x.clone().requires_grad_()\n"
-            "with torch.enable_grad():\n"
-            "    normal = (x - x.mean()) / (x.var(unbiased=False) + eps).sqrt()\n"
-            "    return torch.autograd.grad(normal * weight, x, g)[0]",
+            "i = 1 / ((x @ x) / len(x) + eps).sqrt()\n"
+            "return weight * i * (g - x * i**2 * (g @ x) / len(x))",
+            "i = (x.square().mean() + eps).rsqrt()\n"
+            "jacobian = weight * (i * torch.eye(len(x)) - i**3 * torch.outer(x, x) / len(x))\n"
+            "return jacobian.double() @ g",
         ],
         "wrong": [
-            ("return g * weight / (x.var(unbiased=False) + eps).sqrt()", "not constants"),
+            ("return g * weight / (x.square().mean() + eps).sqrt()", "through s is missing"),
             (
-                "i = 1 / (x.var(unbiased=False) + eps).sqrt()\nreturn weight * i * (g - g.mean())",
-                "through the variance",
-            ),
-            (
-                "i = 1 / (x.var() + eps).sqrt()\n"
-                "normal = (x - x.mean()) * i\n"
+                "i = 1 / (x.square().mean() + eps).sqrt()\n"
+                "normal = x * i\n"
                 "return weight * i * (g - g.mean() - normal * (g * normal).mean())",
                 "not autograd's",
             ),
             (
-                "i = 1 / (x.var(unbiased=False) + 1e-5).sqrt()\n"
-                "normal = (x - x.mean()) * i\n"
-                "return weight * i * (g - g.mean() - normal * (g * normal).mean())",
+                "i = 1 / (x.square().sum() + eps).sqrt()\n"
+                "return weight * i * (g - x * i**2 * (g * x).mean())",
+                "not autograd's",
+            ),
+            (
+                "i = 1 / (x.square().mean() + 1e-5).sqrt()\n"
+                "return weight * i * (g - x * i**2 * (g * x).mean())",
+                "not autograd's",
+            ),
+            (
+                "i = 1 / (x.square().mean() + eps).sqrt()\n"
+                "return weight * i * (g - 2 * x * i**2 * (g * x).mean())",
                 "not autograd's",
             ),
         ],
