@@ -640,7 +640,7 @@ def slow_cut(picture, side, row, column):
 
 @pytest.mark.parametrize("side", [0, 1, 7, 8, 64])
 def test_cut_out_against_the_slow_way(side):
-    images = torch.randn(40, 3, 20, 30)  # higher than wide would show swapped axes
+    images = torch.randn(40, 3, 20, 30)  # not square, which would hide swapped axes
     generator = torch.Generator().manual_seed(1)
     row, column = (torch.randint(size, (40, 1), generator=generator) for size in (20, 30))
     expected = [slow_cut(x, side, *place) for x, *place in zip(images, row, column, strict=True)]
