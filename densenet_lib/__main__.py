@@ -113,6 +113,9 @@ def _add_evaluate(kinds):
     _add_source(command)
     _add_device(command)
     command.add_argument(
+        "--mirror", action="store_true", help="mean of each picture and its mirror image"
+    )
+    command.add_argument(
         "--answers", metavar="FILE", help="write logits and labels there, for torch.load"
     )
     command.set_defaults(command="evaluate")

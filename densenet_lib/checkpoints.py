@@ -12,10 +12,10 @@ import os
 import platform
 import zipfile
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
-import torchvision
 
 from densenet_lib.residual import make_network
 
@@ -168,7 +168,7 @@ def provenance(device, **switches):
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "torchvision": str(torchvision.__version__),
+        "torchvision": version("torchvision"),  # it takes longer to import than PyTorch
         "system": f"{platform.system()} {platform.machine()}",
         **switches,
     }

@@ -26,7 +26,6 @@ from densenet_lib.checkpoints import (
     write_whole,
 )
 from densenet_lib.data import Batches, choose_device, home, load_images, split_validation
-from densenet_lib.data.download import fetch_cifar
 from densenet_lib.data.folders import read_picture
 from densenet_lib.densenet import DenseNet, named_network
 from densenet_lib.residual import ResidualNet
@@ -141,9 +140,11 @@ def evaluate(chosen):
     images = replace(images, mean=checkpoint["mean"], std=checkpoint["std"])
     device = choose_device(chosen.device)
     network = build_network(checkpoint).to(device)
-    found = training.evaluate(network, Batches(images, 500, device=device), amp=chosen.amp)
+    batches = Batches(images, 500, device=device)
+    found = training.evaluate(network, batches, amp=chosen.amp, mirror=chosen.mirror)
     result = {"accuracy": found.accuracy, "loss": found.loss, "images": len(images)}
-    print(f"{images.name} test: {_result(result)}")
+    way = "test, with mirror images" if chosen.mirror else "test"
+    print(f"{images.name} {way}: {_result(result)}")
     width = max(map(len, images.classes))
     for name, accuracy, row in zip(images.classes, found.per_class, found.confusion, strict=True):
         if not row.sum():
@@ -182,6 +183,8 @@ def predict(chosen):
 
 def data(chosen):
     """Fetch CIFAR-10 or CIFAR-100 and say where it is."""
+    from densenet_lib.data.download import fetch_cifar  # imports torchvision, which is slow
+
     folder = fetch_cifar(chosen.source, chosen.root)
     print(f"{chosen.source} is whole and checked: {folder}")
     if folder.parent != home().resolve():

@@ -34,15 +34,15 @@ Prior art: Pleiss et al. 2017 (arXiv 1707.06990), one buffer and recomputation f
 et al. 2019 (arXiv 1807.01702), statistics apart from normalisation. Built live in notebooks/13.
 """
 
+import sys
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import repeat
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torchvision.models import densenet as theirs
 
 from densenet_lib import densenet as ours
 
@@ -61,20 +61,21 @@ def make_efficient(network):
     Raises: TypeError for a network without dense blocks, or with norms or convolutions of another
             kind in them.
     """
-    found = [module for module in network.modules() if isinstance(module, tuple(EFFICIENT))]
+    kinds = _kinds()
+    found = [module for module in network.modules() if isinstance(module, tuple(kinds))]
     if not found:
         raise TypeError(f"{type(network).__name__} has no dense block of ours or of torchvision's.")
-    found = [module for module in found if type(module) in EFFICIENT]  # not yet efficient
+    found = [module for module in found if type(module) in kinds]  # not yet efficient
     for module in found:
-        EFFICIENT[type(module)].layers(module)  # refuses, before anything is changed
+        kinds[type(module)].layers(module)  # refuses, before anything is changed
     for module in found:
-        module.__class__ = EFFICIENT[type(module)]
+        module.__class__ = kinds[type(module)]
     return network
 
 
 def make_plain(network):
     """Undo `make_efficient`, in place; return the network."""
-    plain = {efficient: plain for plain, efficient in EFFICIENT.items()}
+    plain = {efficient: plain for plain, efficient in _kinds().items()}
     for module in network.modules():
         module.__class__ = plain.get(type(module), type(module))
     return network
@@ -361,36 +362,41 @@ class EfficientTransition(_Efficient, ours.Transition):
         return None if self.drop.p else [[Step(self.norm, self.conv, pool=True)]]
 
 
-class TheirEfficientBlock(_Efficient, theirs._DenseBlock):
-    """torchvision's dense block, trained without copies."""
+@cache
+def _kinds_of_theirs():
+    """Return torchvision's block and transition, each with its efficient kind."""
+    from torchvision.models import densenet as theirs
 
-    function = _Block
+    class TheirEfficientBlock(_Efficient, theirs._DenseBlock):
+        function = _Block
 
-    def layers(self):
-        return [
-            [
-                Step(layer.norm1, layer.conv1),
-                Step(layer.norm2, layer.conv2, layer.drop_rate * layer.training),
+        def layers(self):
+            return [
+                [
+                    Step(layer.norm1, layer.conv1),
+                    Step(layer.norm2, layer.conv2, layer.drop_rate * layer.training),
+                ]
+                for layer in self.values()
             ]
-            for layer in self.values()
-        ]
+
+    class TheirEfficientTransition(_Efficient, theirs._Transition):
+        function = _Transition
+
+        def layers(self):
+            return [[Step(self.norm, self.conv, pool=True)]]
+
+    return {
+        theirs._DenseBlock: TheirEfficientBlock,
+        theirs._Transition: TheirEfficientTransition,
+    }
 
 
-class TheirEfficientTransition(_Efficient, theirs._Transition):
-    """torchvision's transition, trained without copies."""
-
-    function = _Transition
-
-    def layers(self):
-        return [[Step(self.norm, self.conv, pool=True)]]
-
-
-EFFICIENT = {
-    ours.DenseBlock: EfficientBlock,
-    ours.Transition: EfficientTransition,
-    theirs._DenseBlock: TheirEfficientBlock,
-    theirs._Transition: TheirEfficientTransition,
-}
+def _kinds():
+    """Return {plain kind: efficient kind} of all blocks and transitions that can be about."""
+    kinds = {ours.DenseBlock: EfficientBlock, ours.Transition: EfficientTransition}
+    if "torchvision.models.densenet" in sys.modules:  # else nobody has a network of theirs, and
+        kinds |= _kinds_of_theirs()  # importing torchvision takes as long as importing PyTorch
+    return kinds
 
 
 def _rate(drop):

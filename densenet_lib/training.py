@@ -252,16 +252,22 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model, batches, *, amp=False):
-    """Return the Evaluation of `model` in evaluation mode; each part's own mode is put back."""
+def evaluate(model, batches, *, amp=False, mirror=False):
+    """Return the Evaluation of `model` in evaluation mode; each part's own mode is put back.
+
+    Args:   mirror: give each picture the mean of its logits and of its mirror image's, for twice
+            the work.
+    """
     modes = {part: part.training for part in model.modules()}
     model.eval()
     answers = []
     try:
         for images, labels in batches:
             with torch.autocast(images.device.type, torch.bfloat16, enabled=amp):
-                logits = model(images)
-            answers.append((logits.float().cpu(), labels.cpu()))
+                logits = model(images).float()
+                if mirror:
+                    logits = (logits + model(images.flip(-1)).float()) / 2
+            answers.append((logits.cpu(), labels.cpu()))
     finally:
         _set_modes(modes)
     return Evaluation(*(torch.cat(parts) for parts in zip(*answers, strict=True)))

@@ -98,6 +98,13 @@ def test_the_heart_imports_torch_alone():
     assert others - sys.stdlib_module_names == {"torch"}
 
 
+def test_torchvision_waits_until_it_is_needed():
+    """Importing it takes as long as PyTorch, and every notebook and command would wait for it."""
+    script = "import sys; from densenet_lib import clinic, commands, lesson, plots; "
+    script += "sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
+
+
 def pip_dependencies(text):
     """Return {name: bound} from the text of pyproject.toml, its extras included."""
     blocks = re.findall(r"^(?:dependencies|notebooks) = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE)

@@ -88,6 +88,12 @@ def test_evaluate_agrees_with_the_end_of_training(trained, tmp_path, capsys):
     assert found["logits"].shape == (2000, 10)
     right = (found["logits"].float().argmax(1) == found["labels"]).double().mean().item()
     assert right == pytest.approx(expected["accuracy"], abs=0.002)  # halved digits can tie
+    mirrored = ["--mirror", "--answers", str(tmp_path / "mirrored.pt")]
+    assert main(["evaluate", str(trained), "--data", "shapes", *mirrored]) == 0
+    assert "shapes test, with mirror images: accuracy " in capsys.readouterr().out
+    both = torch.load(tmp_path / "mirrored.pt", weights_only=True)
+    assert torch.equal(both["labels"], found["labels"])
+    assert not torch.equal(both["logits"], found["logits"])
 
 
 def test_predict_reads_any_picture(trained, pictures, capsys):

@@ -543,7 +543,7 @@ def test_reference_runs_train_resume_and_collect(capsys, monkeypatch, tmp_path):
     said = capsys.readouterr().out
     assert said.count("a-0  ") == 1 and said.count("a-1  ") == 1 and "FAILED" not in said
     names = sorted(path.name for path in (tmp_path / "recorded").iterdir())
-    assert names == ["a-0.answers.pt", "a-0.json", "a-0.pt", "a-1.json"]
+    assert names == ["a-0.answers.pt", "a-0.json", "a-0.mirrored.answers.pt", "a-0.pt", "a-1.json"]
     found = json.loads((tmp_path / "recorded" / "a-1.json").read_text())
     assert found["seed"] == 1 and "--seed 1" in found["command"]
 
@@ -695,6 +695,14 @@ def test_a_recorded_run_is_whole_and_what_it_says(path):
         assert found["test"]["images"] == 10_000 and found["data"]["images"] == 50_000
     answers, checkpoint = path.with_suffix(".answers.pt"), path.with_suffix(".pt")
     assert answers.exists() == run.keep_answers and checkpoint.exists() == run.keep_checkpoint
+    mirrored = path.with_suffix(".mirrored.answers.pt")
+    assert mirrored.exists() == (run.keep_answers and run.keep_checkpoint)
+    if mirrored.exists():
+        both = torch.load(mirrored, weights_only=True)
+        alone = torch.load(answers, weights_only=True)
+        assert torch.equal(both["labels"], alone["labels"])
+        alike = (both["logits"].argmax(1) == alone["logits"].argmax(1)).double().mean()
+        assert 0.9 < alike < 1
     if run.keep_answers:
         kept = torch.load(answers, weights_only=True)
         right = (kept["logits"].float().argmax(1) == kept["labels"]).double().mean().item()

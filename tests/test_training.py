@@ -284,6 +284,18 @@ def test_a_fresh_network_knows_nothing(batches):
     assert result.loss == pytest.approx(math.log(10), abs=0.5)
 
 
+def test_a_mirror_image_counts_as_much_as_its_picture():
+    network, images = small_network(), torch.randn(6, 3, 8, 8)
+    labels = torch.arange(6) % 10
+    plain = evaluate(network, [(images, labels)])
+    turned = evaluate(network, [(torch.tensor(images.numpy()[..., ::-1].copy()), labels)])
+    both = evaluate(network, [(images[:4], labels[:4]), (images[4:], labels[4:])], mirror=True)
+    torch.testing.assert_close(both.logits, (plain.logits + turned.logits) / 2)
+    assert not torch.allclose(plain.logits, turned.logits, atol=1e-3)
+    again = evaluate(network, [(images.flip(-1), labels)], mirror=True)
+    torch.testing.assert_close(again.logits, both.logits)
+
+
 def frozen_network():
     """A network in training mode with one frozen norm, and that norm."""
     torch.manual_seed(0)

@@ -33,24 +33,38 @@ ANSWERS = {
     },
     "14.2": {
         "right": [
-            "weights = torch.tensor(counts) / sum(counts)\n"
-            "return (torch.stack(gradients) * weights[:, None]).sum(dim=0)",
-            "total = torch.zeros_like(gradients[0])\n"
-            "for g, n in zip(gradients, counts):\n"
-            "    equal = sum(counts) / len(counts)\n"
-            "    total += g * n / equal\n"
-            "return total / len(gradients)",
+            "n, m, v = (torch.tensor(x, dtype=torch.float64) for x in (counts, means, variances))\n"
+            "middle = (n * m).sum() / n.sum()\n"
+            "return middle, (n * (v + (m - middle) ** 2)).sum() / n.sum()",
+            "total = middle = square = 0\n"
+            "for m, v, n in zip(means, variances, counts):\n"
+            "    gap, total = m - middle, total + n\n"
+            "    middle += gap * n / total\n"
+            "    square += v * n + gap**2 * n * (total - n) / total\n"
+            "return middle, square / total",
         ],
         "wrong": [
-            ("return sum(gradients) / len(gradients)", "each picture counts once"),
-            ("return sum(g * n for g, n in zip(gradients, counts))", "not their mean"),
+            ("return sum(means) / len(means), sum(variances) / len(variances)", "counts once"),
             (
-                "return sum(g * n for g, n in zip(gradients, counts)) / len(counts)",
-                "not by the processes",
+                "n = sum(counts)\n"
+                "middle = sum(c * m for c, m in zip(counts, means)) / n\n"
+                "return middle, sum(c * v for c, v in zip(counts, variances)) / n",
+                "lie apart",
             ),
             (
-                "return sum(g * n for g, n in zip(gradients, counts)) / 5",
-                "a process without a picture",
+                "n = sum(counts)\n"
+                "middle = sum(c * m for c, m in zip(counts, means)) / n\n"
+                "squares = [v + m * m for m, v in zip(means, variances)]\n"
+                "return middle, sum(c * s for c, s in zip(counts, squares)) / n",
+                "joint mean away",
+            ),
+            (
+                "n = sum(counts)\n"
+                "middle = sum(c * m for c, m in zip(counts, means)) / n\n"
+                "apart = [v + (m - middle) ** 2 for m, v in zip(means, variances)]\n"
+                "s = sum(c * a for c, a in zip(counts, apart))\n"
+                "return middle, s / (n - 1)",
+                "as batch norm does",
             ),
         ],
     },
@@ -80,11 +94,9 @@ ANSWERS = {
     },
     "14.4": {
         "right": [
-            "shares = []\n"
-            "for start in range(0, len(order), batch_size):\n"
-            "    stop = min(start + batch_size, len(order))\n"
-            "    shares.append([order[i] for i in range(start + number, stop, processes)])\n"
-            "return shares",
+            "batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]\n"
+            "cut = [torch.tensor(batch).tensor_split(processes) for batch in batches]\n"
+            "return [parts[number].tolist() for parts in cut]",
             "shares = []\n"
             "while order:\n"
             "    batch, order = order[:batch_size], order[batch_size:]\n"
@@ -98,6 +110,11 @@ ANSWERS = {
                 "batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]\n"
                 "return [batch[::processes] for batch in batches]",
                 "the same picture",
+            ),
+            (
+                "batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]\n"
+                "return [batch[number::processes] for batch in batches]",
+                "neighbours",
             ),
             (
                 "whole = len(order) // batch_size * batch_size\n"
