@@ -127,7 +127,7 @@ ANSWERS = {
                 "size = -(-len(mine) // -(-len(order) // batch_size))\n"
                 "starts = range(0, size * -(-len(order) // batch_size), size)\n"
                 "return [mine[start : start + size] for start in starts]",
-                "but together they have",
+                "neighbours",
             ),
             (
                 "batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]\n"
