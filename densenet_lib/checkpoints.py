@@ -168,7 +168,7 @@ def provenance(device, **switches):
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "torchvision": version("torchvision"),  # it takes longer to import than PyTorch
+        "torchvision": version("torchvision"),  # without importing it, which is slow
         "system": f"{platform.system()} {platform.machine()}",
         **switches,
     }
