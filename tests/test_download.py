@@ -579,7 +579,7 @@ def test_the_command_can_be_stopped(monkeypatch, capsys):
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "fetch_cifar", stopped)
+    monkeypatch.setattr("densenet_lib.data.download.fetch_cifar", stopped)
     assert main(["data"]) == 130
     assert "Run the same command again" in capsys.readouterr().err
 
