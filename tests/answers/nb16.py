@@ -131,7 +131,7 @@ ANSWERS = {
     "16.5": {
         "right": [
             "return checkpoint(lambda y: DenseLayer.forward(self, y), x, use_reentrant=False,\n"
-            "                  context_fn=lambda: (nullcontext(), resting(self)))",
+            "                  context_fn=lambda: (nullcontext(), unmoved(self)))",
             KEPT.format("try:\n        yield\n    finally:\n        back()"),
         ],
         "wrong": [
@@ -142,21 +142,21 @@ ANSWERS = {
                 "for part in self.children():\n    if isinstance(part, nn.BatchNorm2d):\n"
                 "        part.momentum = 1 - 0.9**0.5\n"
                 "return checkpoint(super().forward, x, use_reentrant=False)",
-                "without a backward pass",
+                "updated once",
             ),
             (
-                "with resting(self):\n"
+                "with unmoved(self):\n"
                 "    return checkpoint(super().forward, x, use_reentrant=False)",
                 "without a backward pass",
             ),
             (
                 "return checkpoint(super().forward, x, use_reentrant=False,\n"
-                "                  context_fn=lambda: (resting(self), resting(self)))",
+                "                  context_fn=lambda: (unmoved(self), unmoved(self)))",
                 "updated once",
             ),
             (
                 "return checkpoint(super().forward, x, use_reentrant=False,\n"
-                "                  context_fn=lambda: (resting(self), nullcontext()))",
+                "                  context_fn=lambda: (unmoved(self), nullcontext()))",
                 "without a backward pass",
             ),
         ],
@@ -184,6 +184,13 @@ ANSWERS = {
                 "network.eval()\nhits = [network(a).argmax(1) == b for a, b in batches]\n"
                 "network.train()\nreturn torch.cat(hits).float().mean().item()",
                 "training=False",
+            ),
+            (  # its norms rest, and use the batch's statistics all the same
+                "norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]\n"
+                "for m in norms:\n    m.momentum = 0.0\n"
+                "hits = [network(a).argmax(1) == b for a, b in batches]\n"
+                "return torch.cat(hits).float().mean().item()",
+                "still in training mode",
             ),
             (
                 "was = network.training\nnetwork.eval()\n"
@@ -241,6 +248,16 @@ ANSWERS = {
                 "return ready[:, :, right : right + H, down : down + W]",
                 "the border",
             ),
+            (  # only the rows at the bottom are mended
+                "out = clinic.patient_7(images, mean, std, down, right)\n"
+                "if down > 4:\n    out[:, :, 4 - down:] = 0\nreturn out",
+                "still black",
+            ),
+            (
+                "ready = F.pad(clinic.patient_7(images, mean, std, 4, 4), [4] * 4)\n"
+                "return ready[:, :, down:, right:]",
+                "only normalised",
+            ),
         ],
     },
     "16.8": {
@@ -266,6 +283,23 @@ ANSWERS = {
                 "order = torch.randint(len(images), (len(images),), generator=generator)\n"
                 "return images[order], labels[order]",
                 "every picture comes once",
+            ),
+            (
+                "k = int(torch.randint(1, len(images), (1,), generator=generator))\n"
+                "return images.roll(k, 0), labels.roll(k, 0)",
+                "still neighbours",
+            ),
+            (
+                "parts = torch.arange(len(images)).split(8)\n"
+                "inner = [p[torch.randperm(len(p), generator=generator)] for p in parts]\n"
+                "order = torch.cat(inner)\n"
+                "return images[order], labels[order]",
+                "near their place",
+            ),
+            (
+                "order = torch.randperm(len(images), generator=generator)\n"
+                "images[:], labels[:] = images[order], labels[order]\nreturn images, labels",
+                "as it is",
             ),
         ],
     },
@@ -313,6 +347,25 @@ ANSWERS = {
                 "return (~tested).nonzero().flatten().tolist(), "
                 "tested.nonzero().flatten().tolist()",
                 "the same seed",
+            ),
+            (  # a double follows its first twin alone, and only to one side
+                "g = torch.Generator().manual_seed(seed)\n"
+                "order = torch.randperm(len(images), generator=g).tolist()\n"
+                "n = round(part * len(images))\nlearn, test = order[n:], order[:n]\n"
+                "for i in list(learn):\n"
+                "    if any(images[i].equal(images[j]) for j in test[:n]):\n"
+                "        learn.remove(i)\n        test.append(i)\n        break\n"
+                "return learn, test",
+                "doubles",
+            ),
+            (  # the total brightness is no picture's name
+                "_, group = images.flatten(1).float().sum(1).unique(return_inverse=True)\n"
+                "g = torch.Generator().manual_seed(seed)\n"
+                "order = torch.randperm(int(group.max()) + 1, generator=g)\n"
+                "tested = torch.isin(group, order[: round(part * len(order))])\n"
+                "return (~tested).nonzero().flatten().tolist(), "
+                "tested.nonzero().flatten().tolist()",
+                "to test on",
             ),
             (
                 "a, b = clinic.patient_9(images, part, seed)\n"
