@@ -2,188 +2,169 @@
 
 python tools/capstone.py capstone/*.py --minutes 1 --out build/capstone.csv
 
-Each entry trains in a process of its own (sandbox.py says behind which walls), for so many minutes
+Each entry trains in a fresh interpreter (arena.py), behind walls (sandbox.py), for so many minutes
 of two cores, counted as processor time, so that other work on the machine takes nothing away. What
-comes back is the network's state and nothing else. A second process builds the network anew, gets
-this state and the test pictures without their labels, and answers. The labels are made when the
-answers are there. Every entry has a row, whatever happens, and the same command goes on.
+comes back is the numbers of its network and nothing else. A second interpreter builds the network
+anew, gets these numbers and the test pictures without their labels, and answers. A third is asked
+some of the pictures again, in other company: each is to be judged by itself. Every entry has a row,
+whatever happens, and the same command goes on.
 """
 
 import argparse
-import base64
 import csv
 import hashlib
-import json
 import math
 import os
+import pickle
 import secrets
+import signal
+import subprocess
 import sys
-import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: waiting threads free their core
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from densenet_lib import data  # noqa: E402
 from densenet_lib.data import shapes  # noqa: E402
+from densenet_lib.data.images import stratified  # noqa: E402
 from tools import sandbox  # noqa: E402
+from tools.arena import CORES, NUMBERS  # noqa: E402
 
-NUMBERS = 100_000  # in the network's state
 SOURCE = 20_000  # bytes of an entry's file
-CORES = 2
 MEMORY = 6 * 2**30  # bytes
 ANSWERING = 120  # seconds of processor time to answer all test pictures
+AGAIN, TOGETHER = 300, 7  # pictures that are asked a second time, and how many at once
 COLUMNS = ["entry", "seed", "accuracy", "luck", "numbers", "seconds", "remark", "key"]
 
 
-def learn(source, pictures, seconds, seed, cores, _walls):
-    """Run an entry's training, inside; return its state and the seconds used, as JSON."""
+class Refused(Exception):
+    """Why an entry has no result, in one sentence."""
+
+
+def judged(path, seed, pictures, test, chosen):
+    """Return what an entry's row says: accuracy, luck, numbers, seconds, or a remark."""
+    row, source, seconds = {}, path.read_bytes(), 60 * CORES * chosen.minutes
     try:
-        limit(1.1 * seconds + 3, cores)
-        torch.optim.SGD([torch.zeros(1)], 0.1)  # loads what the first optimizer loads
-        start, names = time.process_time(), {"__name__": "entry"}
-        torch.manual_seed(seed)
-        exec(compile(source, "<entry>", "exec"), names)
-        network = names["network"](len(pictures.classes))
-        if (numbers := len(packed(network))) > NUMBERS:  # before its ten minutes, not after
-            return json.dumps({"error": f"{numbers:,} numbers, more than {NUMBERS:,}"})
-        names["train"](network, pictures, lambda: seconds - (time.process_time() - start))
-        used = time.process_time() - start
-        state = base64.b64encode(packed(network).tobytes()).decode()
-        return json.dumps({"seconds": used, "state": state})
-    except BaseException as error:  # exit() as well
-        return json.dumps({"error": f"{type(error).__name__}: {error}"[:300]})
+        if len(source) > SOURCE:
+            raise Refused(f"a file of {len(source):,} bytes, more than {SOURCE:,}")
+        given = (source, pictures, seconds, seed)
+        learned, used = inside(chosen, "learn", seconds, 4 * NUMBERS + 4000, *given)
+        numbers = from_hex(learned)
+        row |= {"numbers": len(numbers) // 2, "seconds": f"{used:.0f}"}
+        if len(numbers) > 2 * NUMBERS:
+            raise Refused(f"{len(numbers) // 2:,} numbers, more than {NUMBERS:,}")
+        answers = ask(chosen, test, 100, source, numbers, seed)
+        order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[:AGAIN]
+        again = ask(chosen, test.subset(order), TOGETHER, source, numbers, seed)
+        others = sum(answers[i] != said for i, said in zip(order.tolist(), again, strict=True))
+        if others > len(again) / 100:
+            asked = f"asked {len(again)} pictures again, in another order"
+            raise Refused(f"{asked}, it gave {others} of them another answer")
+        share = mean(float(a == str(b)) for a, b in zip(answers, test.labels.tolist(), strict=True))
+        luck = math.sqrt(share * (1 - share) / len(test))
+        return row | {"accuracy": f"{share:.4f}", "luck": f"{luck:.4f}"}
+    except Refused as error:
+        plain = "".join(c if c.isprintable() else " " for c in str(error))
+        return row | {"remark": plain[:300]}
 
 
-def answer(source, state, pictures, seed, cores, _walls):
-    """Build the network anew, inside, give it its state; return its answers to pictures as JSON."""
+def from_hex(text):
+    """Return the bytes that a text of hexadecimal digits stands for."""
     try:
-        limit(ANSWERING, cores)
-        names = {"__name__": "entry"}
-        torch.manual_seed(seed)
-        exec(compile(source, "<entry>", "exec"), names)
-        network = names["network"](len(pictures.classes))
-        unpack(network, np.frombuffer(state, np.float32))
-        network.eval()
-        with torch.no_grad():
-            logits = [network(images) for images, _ in data.Batches(pictures, 100)]
-        logits = torch.cat(logits)
-        expected = (len(pictures), len(pictures.classes))
-        if logits.shape != expected:
-            return json.dumps({"error": f"answers of shape {tuple(logits.shape)}, not {expected}"})
-        return json.dumps({"answers": logits.argmax(dim=1).tolist()})
-    except BaseException as error:
-        return json.dumps({"error": f"{type(error).__name__}: {error}"[:300]})
+        return bytes.fromhex(text)
+    except ValueError:
+        raise Refused("what came back are no numbers") from None
 
 
-def limit(seconds, cores):
-    """Allow this process so many seconds of processor time, on so many cores, and no new shapes."""
+def ask(chosen, test, size, source, numbers, seed):
+    """Return the answers to pictures, asked without their labels, so many at once."""
+    unlabelled = replace(test, labels=torch.zeros_like(test.labels))
+    given = (source, numbers, unlabelled, size, seed)
+    answers = inside(chosen, "answer", ANSWERING, 20 * len(test) + 4000, *given)[0].split()
+    if len(answers) != len(test):
+        raise Refused("what came back are no answers")
+    return answers
+
+
+def inside(chosen, function, seconds, size, *given):
+    """Have arena.py run a function in the sandbox; return its text, and the seconds that it used.
+
+    Raises: Refused, if there is no text, or it took more seconds of processor time than allowed.
+    """
+    job = pickle.dumps((function, seconds, chosen.cores, given))
+    patience = chosen.patience * (seconds / chosen.cores + 15)
+    options = {"hidden": hidden(chosen), "memory": MEMORY, "size": size + 100}
+    try:
+        text = sandbox.run(partial(apart, job, size), patience, **options)
+    except TimeoutError:
+        raise Refused(f"killed: not ready after {patience:.0f} seconds") from None
+    except ChildProcessError as error:
+        raise Refused(f"it ended without a result ({error})") from None
+    used, code, said = text.split(" ", 2)
+    if float(used) > seconds + 1:
+        spent = f"{float(used):.1f} seconds of processor time"
+        raise Refused(f"{spent}, more than {seconds:g}")
+    if not said.endswith("\n"):
+        raise Refused(f"it ended without a result (exit code {code})")
+    if said.startswith("! "):
+        raise Refused(said[2:].strip())
+    return said, float(used)
+
+
+def apart(job, size, _walls):
+    """Hand a job to a fresh interpreter, inside; return its seconds, its exit code and its text.
+
+    This process has the judge's memory, so no other may read it. What the job leaves running is
+    ended, waited for, and counted.
+    """
     import resource  # Windows has none
 
-    seconds += math.ceil(time.process_time())
-    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 5))
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    torch.set_num_threads(cores)
-
-    def refuse(*_, **__):
-        raise PermissionError("train on the pictures that you are given, and on no others")
-
-    shapes.draw = data.load_images = data.sources.load_images = refuse
-
-
-def packed(network):
-    """Return all that is in a network's state, one number after another, as float32."""
-    values = [value.detach().cpu().float().flatten() for value in network.state_dict().values()]
-    return torch.cat(values).numpy() if values else np.empty(0, np.float32)
-
-
-def unpack(network, numbers):
-    """Put numbers back into a network of the same shape."""
-    state = network.state_dict()
-    if (needed := sum(value.numel() for value in state.values())) != len(numbers):
-        raise ValueError(f"trained, its state has {len(numbers):,} numbers, but fresh {needed:,}")
-    pieces = torch.tensor(numbers).split([value.numel() for value in state.values()])
-    with torch.no_grad():
-        for value, piece in zip(state.values(), pieces, strict=True):
-            value.copy_(piece.view(value.shape))
+    sandbox.close_memory()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
+    arena = subprocess.Popen([sys.executable, "-m", "tools.arena"], env=environment, **pipes)
+    arena.stdin.write(job)
+    arena.stdin.close()
+    start = arena.stdout.readline()  # written before the entry's first line runs
+    said = arena.stdout.readline(size)
+    with suppress(OSError):  # in a namespace of its own, this process is the first: all the others
+        os.kill(-1 if os.getpid() == 1 else -arena.pid, signal.SIGKILL)
+    code = arena.wait()
+    with suppress(ChildProcessError):  # there are no more
+        while True:
+            os.wait()
+    times = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = times.ru_utime + times.ru_stime - float(start or 0)
+    return f"{used} {code} {said.decode('utf-8', 'replace')}"
 
 
-def test_pictures(source, contest, pictures):
-    """Return the pictures to judge by, an ImageSet: shapes never drawn before, or a test split."""
-    if source != "shapes":
-        test = replace(data.load_images(source, "test"), mean=pictures.mean, std=pictures.std)
-        order = torch.randperm(len(test), generator=torch.Generator().manual_seed(contest))
-        return test.subset(order)  # in a folder's own order its labels could be told
-    images, labels = map(torch.tensor, shapes.draw("test", seed=contest))
-    return replace(pictures, images=images, labels=labels, split="test")
+def to_judge(chosen):
+    """Return the pictures to train on and those to judge by, two ImageSets.
 
-
-def unlabelled(source, contest, pictures):
-    """Return the test pictures, all with label 0: the true ones are not in memory."""
-    pictures = test_pictures(source, contest, pictures)
-    return replace(pictures, labels=torch.zeros_like(pictures.labels))
-
-
-def judged(path, seed, pictures, chosen):
-    """Return what an entry's row says: accuracy, luck, numbers, seconds, or a remark."""
-    source = path.read_bytes()
-    if len(source) > SOURCE:
-        return {"remark": f"a file of {len(source):,} bytes, more than {SOURCE:,}"}
-    seconds = 60 * CORES * chosen.minutes
-    size = 6 * NUMBERS + 4000  # bytes of the state in base64, and more
-    options = {"memory": MEMORY, "hidden": hidden(chosen), "size": size}
-    work = partial(learn, source, pictures, seconds, seed, chosen.cores)
-    learned = inside(work, chosen.patience * (seconds / chosen.cores + 15), **options)
-    if "error" in learned:
-        return {"remark": learned["error"]}
-    try:
-        state, used = base64.b64decode(learned["state"]), float(learned["seconds"])
-    except (KeyError, TypeError, ValueError) as error:
-        return {"remark": f"what came back is no state: {error}"}
-    row = {"numbers": len(state) // 4, "seconds": f"{used:.0f}"}
-    if row["numbers"] > NUMBERS:
-        return row | {"remark": f"{row['numbers']:,} numbers, more than {NUMBERS:,}"}
-    if used > seconds + 1:
-        return row | {"remark": f"{used:.0f} seconds of processor time, more than {seconds:.0f}"}
-    asked = unlabelled(chosen.data, chosen.contest, pictures)
-    work = partial(answer, source, state, asked, seed, chosen.cores)
-    options["size"] = 20 * len(asked) + 4000
-    answered = inside(work, chosen.patience * ANSWERING, **options)
-    if "error" in answered:
-        return row | {"remark": answered["error"]}
-    labels = test_pictures(chosen.data, chosen.contest, pictures).labels.tolist()
-    answers = answered.get("answers")
-    if not isinstance(answers, list) or len(answers) != len(labels):
-        return row | {"remark": "what came back are no answers"}
-    share = mean(float(a == b) for a, b in zip(answers, labels, strict=True))
-    luck = math.sqrt(share * (1 - share) / len(labels))
-    return row | {"accuracy": f"{share:.4f}", "luck": f"{luck:.4f}", "remark": ""}
-
-
-def inside(work, seconds, **options):
-    """Run work in the sandbox; return what its JSON says, or {"error": why there is none}."""
-    try:
-        said = json.loads(sandbox.run(work, seconds, **options))
-        return said if isinstance(said, dict) else {"error": "what came back is no answer"}
-    except TimeoutError:
-        return {"error": f"killed: not ready after {seconds:.0f} seconds"}
-    except ChildProcessError as error:
-        why = {
-            "signal 24": "out of processor time",
-            "signal 9": "killed: out of processor time, or of memory",
-        }
-        return {"error": why.get(str(error), f"it ended without a result ({error})")}
-    except ValueError:
-        return {"error": "what came back is no answer"}
+    The latter are shapes never drawn before, or a test split; in a trial, a fifth of what there is
+    to train on. Their order tells no label.
+    """
+    pictures = data.load_images(chosen.data, "train", limit=chosen.limit)
+    if chosen.trial:
+        pictures, test = data.split_validation(data.load_images(chosen.data, "train"), 0.2)
+        few = stratified(pictures.labels, 0)[: chosen.limit].sort().values
+        pictures = pictures.subset(few)
+    elif chosen.data == "shapes":
+        images, labels = map(torch.tensor, shapes.draw("test", seed=chosen.contest))
+        test = replace(pictures, images=images, labels=labels, split="test")
+    else:
+        test = data.load_images(chosen.data, "test")
+    order = torch.randperm(len(test), generator=torch.Generator().manual_seed(chosen.contest))
+    return pictures, replace(test.subset(order), mean=pictures.mean, std=pictures.std)
 
 
 def hidden(chosen):
@@ -235,7 +216,8 @@ def ranking(rows):
         score = mean(float(run["accuracy"]) for run in runs) if done else -1
         return -round(score, 6), int(runs[0]["numbers"] or 0)
 
-    lines = [f"{'rank':>4}  {'entry':16}{'accuracy':>9}{'luck':>7}{'numbers':>9}{'seconds':>9}"]
+    named = f"{'accuracy':>9}{'luck':>7}{'spread':>8}{'numbers':>9}{'seconds':>9}"
+    lines = [f"{'rank':>4}  {'entry':16}{named}"]
     for rank, (name, runs) in enumerate(sorted(entries.items(), key=lambda e: place(e[1])), 1):
         score, numbers = place(runs)
         if score > 0:
@@ -243,8 +225,11 @@ def ranking(rows):
             lines.append(f"{'-':>4}  {name:16}{said}")
             continue
         luck = mean(float(run["luck"]) for run in runs)
+        right = [float(run["accuracy"]) for run in runs]
+        spread = f"{stdev(right):.1%}" if len(runs) > 1 else ""
         used = mean(float(run["seconds"]) for run in runs)
-        lines.append(f"{rank:>4}  {name:16}{-score:9.1%}{luck:7.1%}{numbers:9,}{used:9.0f}")
+        measured = f"{-score:9.1%}{luck:7.1%}{spread:>8}{numbers:9,}{used:9.0f}"
+        lines.append(f"{rank:>4}  {name:16}{measured}")
     return lines
 
 
@@ -258,6 +243,8 @@ def parse(arguments):
         "--data", default="auto", help="as everywhere: shapes, a folder, ... (auto)"
     )
     parser.add_argument("--limit", type=int, help="so many training pictures only")
+    held_out = "judge by a fifth of the training pictures, held out: for all but the contest"
+    parser.add_argument("--try", dest="trial", action="store_true", help=held_out)
     waits = "kill what takes so many times longer by the clock (3); more on a busy machine"
     parser.add_argument("--patience", type=float, default=3, help=waits)
     parser.add_argument("--seeds", type=int, default=1, help="runs of each entry (1)")
@@ -288,17 +275,18 @@ def main(arguments=None):
     """Judge what is not judged yet, print the ranking and return the exit code."""
     chosen = parse(arguments)
     torch.set_num_threads(1)  # a process that has threads cannot be forked safely
-    pictures = data.load_images(chosen.data, "train", limit=chosen.limit)
-    settled = f"{chosen.minutes:g} minutes {chosen.data} {chosen.limit}"
+    sandbox.close_memory()
+    settled = f"{chosen.minutes:g} minutes {chosen.data} {chosen.limit}{' try' * chosen.trial}"
     if chosen.contest is None:
-        chosen.contest = contest_of(chosen.known, settled)
+        chosen.contest = 0 if chosen.trial else contest_of(chosen.known, settled)
+    pictures, test = to_judge(chosen)
     rows, now = chosen.known, []
     for seed in range(chosen.seeds):
         for path in chosen.entries:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
             key = f"{path.stem} {digest} {seed} {settled} contest {chosen.contest}"
             if key not in rows:
-                result = judged(path, seed, pictures, chosen)
+                result = judged(path, seed, pictures, test, chosen)
                 row = dict.fromkeys(COLUMNS, "") | {"entry": path.stem, "seed": seed, "key": key}
                 rows[key] = {name: str(value) for name, value in (row | result).items()}
                 store(chosen.out, rows)

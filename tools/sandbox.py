@@ -97,6 +97,7 @@ def _keep(function, writer, folder, hidden, memory, seconds, size):
                 pipe.write(b"%08d" % len(text) + text)
         finally:
             os._exit(0)
+    close_memory()
     os.close(writer)
 
     def kill(*_):
@@ -133,6 +134,12 @@ def _leave(folder):
     return True
 
 
+def close_memory():
+    """Let no other process of this user read this one's memory, where the system can."""
+    if libc is not None:
+        libc.prctl(DUMPABLE, 0, 0, 0, 0)
+
+
 def can_be_nobody():
     """Say whether we are not root, or may cease to be: whether anyone may read this Python."""
     paths = (sys.prefix, sys.base_prefix, __file__)
@@ -162,6 +169,8 @@ def _enter(writer, folder, hidden, memory, walls):
         _mount(b"tmpfs", folder)
         _mount(b"tmpfs", Path("/dev/shm"))
         _mount(b"proc", Path("/proc"))
+        # Since 5.8: nor is one listed whose memory is closed; its command line tells things, too.
+        _mount(b"proc", Path("/proc"), options=b"hidepid=4")
         libc.prctl(NEW_PRIVILEGES, 1, 0, 0, 0)
         libc.capset(struct.pack("Ii", 0x20080522, 0), bytes(24))  # no way back
     os.chdir(folder)
@@ -171,9 +180,10 @@ def _enter(writer, folder, hidden, memory, walls):
     return read_only
 
 
-def _mount(kind, path, flags=0):
+def _mount(kind, path, flags=0, options=None):
     """Mount an empty folder in memory, or this namespace's processes, on a path, if allowed."""
-    options = f"size={DISK}".encode() if kind == b"tmpfs" else None
+    if kind == b"tmpfs":
+        options = f"size={DISK}".encode()
     libc.mount(kind, os.fsencode(path), kind, flags | NO_SUID | NO_DEVICES, options)
 
 
