@@ -3,11 +3,12 @@
 python tools/capstone.py capstone/*.py --minutes 1 --out build/capstone.csv
 
 Each entry trains in a fresh interpreter (arena.py), behind walls (sandbox.py), for so many minutes
-of two cores, counted as processor time, so that other work on the machine takes nothing away. What
-comes back is the numbers of its network and nothing else. A second interpreter builds the network
-anew, gets these numbers and the test pictures without their labels, and answers. A third is asked
-some of the pictures again, in other company: each is to be judged by itself. Every entry has a row,
-whatever happens, and the same command goes on.
+of two cores, counted as processor time, so that waiting costs nothing. (On a busy machine a second
+of it still does less: compare entries on a quiet one.) What comes back is the numbers of its
+network and nothing else. A second interpreter builds the network anew, gets these numbers and the
+test pictures without their labels, and answers. A third is asked some of the pictures again, in
+other company: each is to be judged by itself. Every entry has a row, whatever happens, and the same
+command goes on.
 """
 
 import argparse

@@ -159,11 +159,26 @@ ANSWERS = {
                 "                  context_fn=lambda: (unmoved(self), nullcontext()))",
                 "without a backward pass",
             ),
+            (
+                "return checkpoint(super().forward, x, use_reentrant=False,\n"
+                "                  preserve_rng_state=False,\n"
+                "                  context_fn=lambda: (nullcontext(), unmoved(self)))",
+                "the gradients differ",
+            ),
+            (
+                "self.odd = not getattr(self, 'odd', False)\n"
+                "def contexts():\n"
+                "    return nullcontext() if self.odd else unmoved(self), unmoved(self)\n"
+                "return checkpoint(super().forward, x, use_reentrant=False, context_fn=contexts)",
+                "statistics are off",
+            ),
         ],
     },
     "16.6": {
         "right": [
             "return evaluate(network, batches).accuracy",
+            "was = network.training\nnetwork.eval()\n"
+            "share = clinic.patient_6(network, batches)\nnetwork.train(was)\nreturn share",
             "was = network.training\nnetwork.train(False)\nhits = []\n"
             "for images, labels in batches:\n"
             "    hits.append(network(images).argmax(1) == labels)\n"
@@ -357,6 +372,15 @@ ANSWERS = {
                 "        learn.remove(i)\n        test.append(i)\n        break\n"
                 "return learn, test",
                 "doubles",
+            ),
+            (
+                "_, group = images[:, 0, 0, 0].unique(return_inverse=True)\n"
+                "g = torch.Generator().manual_seed(seed)\n"
+                "order = torch.randperm(int(group.max()) + 1, generator=g)\n"
+                "tested = torch.isin(group, order[: round(part * len(order))])\n"
+                "return (~tested).nonzero().flatten().tolist(), "
+                "tested.nonzero().flatten().tolist()",
+                "to test on",
             ),
             (  # the total brightness is no picture's name
                 "_, group = images.flatten(1).float().sum(1).unique(return_inverse=True)\n"
