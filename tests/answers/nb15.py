@@ -40,6 +40,12 @@ ANSWERS = {
                 "labels 1, 1 and 0",
             ),
             (
+                "counts = labels.bincount()\n"
+                "whole = len(labels) / (counts > 0).sum()\n"
+                "return torch.where(counts > 0, whole / counts.clamp(min=1), 0.0)",
+                "labels 1, 1 and 0",
+            ),
+            (
                 "counts = labels.unique(return_counts=True)[1]\n"
                 "return len(labels) / (len(counts) * counts)",
                 "one number for each class",
