@@ -17,7 +17,6 @@ import pytest
 import torch
 from torchvision import datasets
 
-from densenet_lib import commands
 from densenet_lib.__main__ import main
 from densenet_lib.data import download, load_images
 from densenet_lib.data.download import DownloadError, fetch_cifar
