@@ -22,6 +22,13 @@ return checkpoint(super().forward, x, use_reentrant=False,
                   context_fn=lambda: (nullcontext(), kept()))"""
 
 
+GROUPED = """\
+_, group = {}.unique(return_inverse=True)
+order = torch.randperm(int(group.max()) + 1, generator=torch.Generator().manual_seed(seed))
+tested = torch.isin(group, order[: round(part * len(order))])
+return (~tested).nonzero().flatten().tolist(), tested.nonzero().flatten().tolist()"""
+
+
 def loop(*lines):
     """Return a training loop whose steps end with these lines; a line of 0 ends the batch loop."""
     inner = [f"        {line}" for line in lines if not line.startswith("|")]
@@ -374,21 +381,11 @@ ANSWERS = {
                 "doubles",
             ),
             (
-                "_, group = images[:, 0, 0, 0].unique(return_inverse=True)\n"
-                "g = torch.Generator().manual_seed(seed)\n"
-                "order = torch.randperm(int(group.max()) + 1, generator=g)\n"
-                "tested = torch.isin(group, order[: round(part * len(order))])\n"
-                "return (~tested).nonzero().flatten().tolist(), "
-                "tested.nonzero().flatten().tolist()",
+                GROUPED.format("images[:, 0, 0, 0]"),
                 "to test on",
             ),
             (  # the total brightness is no picture's name
-                "_, group = images.flatten(1).float().sum(1).unique(return_inverse=True)\n"
-                "g = torch.Generator().manual_seed(seed)\n"
-                "order = torch.randperm(int(group.max()) + 1, generator=g)\n"
-                "tested = torch.isin(group, order[: round(part * len(order))])\n"
-                "return (~tested).nonzero().flatten().tolist(), "
-                "tested.nonzero().flatten().tolist()",
+                GROUPED.format("images.flatten(1).float().sum(1)"),
                 "to test on",
             ),
             (
