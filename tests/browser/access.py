@@ -3,10 +3,15 @@
 from axe_playwright_python.sync_playwright import Axe
 
 WORST = ("serious", "critical")
+AT_REST = "() => Promise.allSettled(document.getAnimations().map(moving => moving.finished))"
 
 
 def serious(page):
-    """Return a sentence for each place of a page that axe calls serious or critical."""
+    """Return a sentence for each place of a page at rest that axe calls serious or critical.
+
+    At rest: a colour on its way to another, as buttons have while a page opens, is nobody's choice.
+    """
+    page.evaluate(AT_REST)
     found = Axe().run(page).response["violations"]
     return [
         f"{rule['id']}: {node['html'][:120]}"

@@ -145,6 +145,24 @@ def test_light_and_dark(book, offline):
     assert offline.evaluate(theme) == "light"  # the choice is kept
 
 
+FADING = """<!doctype html><html lang="en"><title>A</title>
+<main><h1>A</h1><p style="color: #fff; transition: color 1s">A word</p></main>
+<script>addEventListener("load", () => {
+    const word = document.querySelector("p");
+    getComputedStyle(word).color;  // it is drawn once in the first colour
+    word.style.color = "END";
+})</script>"""
+
+
+@pytest.mark.parametrize(("end", "faults"), [("#000", 0), ("#eee", 1)])
+def test_a_colour_is_judged_where_it_ends(browser, end, faults):
+    page = browser.new_page()
+    page.set_content(FADING.replace("END", end))
+    found = serious(page)
+    page.close()
+    assert [fault.partition(":")[0] for fault in found] == ["color-contrast"] * faults
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everybody_can_read_it(book, offline, scheme):
     offline.emulate_media(color_scheme=scheme)
