@@ -16,9 +16,10 @@ ANSWERS = {
     },
     "0.2": {
         "right": [
-            "sizes = [analysis.count_parameters(DenseNet(growth_rate=k)) for k in range(1, 60)]\n"
-            "return sum(size <= limit for size in sizes)",
-            "k = 60\nwhile analysis.count_parameters(DenseNet(growth_rate=k)) > limit:\n"
+            "import bisect\n"
+            "size = lambda k: analysis.count_parameters(DenseNet(growth_rate=k))\n"
+            "return bisect.bisect_right(range(1, 100), limit, key=size)",
+            "k = 43\nwhile analysis.count_parameters(DenseNet(growth_rate=k)) > limit:\n"
             "    k -= 1\nreturn k",
         ],
         "wrong": [

@@ -37,11 +37,9 @@ ANSWERS = {
     },
     "9.2": {
         "right": [
-            "fits = [\n"
-            "    w for w in range(1, 60)\n"
-            "    if analysis.count_macs(ResidualNet((n, n, n), (w, 2 * w, 4 * w))) <= budget\n"
-            "]\n"
-            "return max(fits)",
+            "import bisect\n"
+            "macs = lambda w: analysis.count_macs(ResidualNet((n, n, n), (w, 2 * w, 4 * w)))\n"
+            "return bisect.bisect_right(range(1, 100), budget, key=macs)",
             "w = 0\n"
             "while True:\n"
             "    wider = ResidualNet((n,) * 3, [(w + 1) * m for m in (1, 2, 4)])\n"
@@ -72,6 +70,14 @@ ANSWERS = {
                 "    w += 1\n"
                 "return w",
                 "one layer a block",
+            ),
+            (
+                "fits = [\n"
+                "    w for w in range(1, 15)\n"
+                "    if analysis.count_macs(ResidualNet((n, n, n), (w, 2 * w, 4 * w))) <= budget\n"
+                "]\n"
+                "return max(fits)",
+                "end too early",
             ),
             ("return None", "12, 24 and 48"),
         ],
