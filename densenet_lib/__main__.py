@@ -5,7 +5,7 @@ import sys
 
 EXAMPLES = """
 examples:
-  The small network of notebook 00 on the embedded shapes, a few minutes on two cores:
+  The network of this series on the embedded shapes, a few minutes on two cores:
     python -m densenet_lib train --net origin --data shapes --recipe fast --epochs 3 --out runs/a
 
   The paper's DenseNet-BC (L=100, k=12) by the paper's recipe, on a GPU in bfloat16:
@@ -17,7 +17,7 @@ examples:
 
   The same command with --resume goes on where the run was stopped, or begins it. So this survives
   the death of a process; the launcher starts all of them again, up to three times:
-    torchrun --nproc-per-node=2 --max-restarts=3 -m densenet_lib train --resume ...
+    torchrun --standalone --nproc-per-node=2 --max-restarts=3 -m densenet_lib train --resume ...
 
 A run's folder holds checkpoint.pt (for `evaluate`, `predict` and --resume) and run.json (settings,
 a record of each epoch, and the test result). The test images are used once, when all is done.
@@ -37,7 +37,8 @@ def main(arguments=None):
     _add_predict(kinds)
     _add_data(kinds)
     for stream in (sys.stdout, sys.stderr):  # a console that lacks a letter gets a question mark
-        stream.reconfigure(errors="replace")
+        if hasattr(stream, "reconfigure"):  # not if a program has put another in its place
+            stream.reconfigure(errors="replace")
     chosen = parser.parse_args(arguments)
     try:
         from densenet_lib import commands  # brings torch along, which --help need not wait for

@@ -58,18 +58,16 @@ def make_efficient(network):
     it trains, the modules inside a block are not called, so hooks on them do not fire; a gradient
     cannot be differentiated once more, nor taken by `torch.func.grad`.
 
-    Raises: TypeError for a network without dense blocks, or with norms or convolutions of another
-            kind in them.
+    Raises: TypeError for a network without dense blocks, or with parts of another kind in them.
     """
     kinds = _kinds()
     found = [module for module in network.modules() if isinstance(module, tuple(kinds))]
     if not found:
         raise TypeError(f"{type(network).__name__} has no dense block of ours or of torchvision's.")
-    found = [module for module in found if type(module) in kinds]  # not yet efficient
     for module in found:
-        kinds[type(module)].layers(module)  # refuses, before anything is changed
+        _require_plain(module, kinds.get(type(module), type(module)))  # before anything is changed
     for module in found:
-        module.__class__ = kinds[type(module)]
+        module.__class__ = kinds.get(type(module), type(module))
     return network
 
 
@@ -127,7 +125,7 @@ class Step:
     pool: bool = False  # average over 2x2 pixels, in a transition
 
     def __post_init__(self):
-        if not (type(self.norm) is nn.BatchNorm2d and self.norm.affine):
+        if type(self.norm) is not nn.BatchNorm2d or self.norm.bias is None:
             raise TypeError(f"A dense block holds {self.norm}: only an affine BatchNorm2d will do.")
         if self.conv.bias is not None:
             raise TypeError(f"A dense block holds {self.conv}: only one without bias will do.")
@@ -146,6 +144,8 @@ class Step:
         norm = self.norm
         if not self.follows_batch:
             return Maps(maps.values, norm.running_mean, norm.running_var)
+        if maps.count == 1:
+            raise ValueError("one value per channel has no batch statistics: give more pictures")
         if norm.running_mean is not None:
             norm.num_batches_tracked.add_(1)
             share = norm.momentum
@@ -359,7 +359,7 @@ class EfficientTransition(_Efficient, ours.Transition):
     function = _Transition
 
     def layers(self):
-        return None if self.drop.p else [[Step(self.norm, self.conv, pool=True)]]
+        return None if _rate(self.drop) else [[Step(self.norm, self.conv, pool=True)]]
 
 
 @cache
@@ -399,8 +399,37 @@ def _kinds():
     return kinds
 
 
+def _require_plain(module, kind):
+    """Raise TypeError for a block or transition with a part that no Step computes.
+
+    Args:   kind: the efficient class that it has or is to have.
+    """
+    if not issubclass(kind, _Efficient):
+        raise TypeError(f"{kind.__name__} may have a forward of its own: leave its network plain.")
+    kind.layers(module)  # refuses norms, biases and dropouts
+    is_block = isinstance(module, nn.ModuleDict)
+    for layer in module.values() if is_block else [module]:
+        for part in layer.children():
+            if not _is_plain(part, is_block):
+                raise TypeError(f"A dense block or transition holds {part}: leave it plain.")
+
+
+def _is_plain(part, is_block):
+    """Say whether a part does what a Step does in its place."""
+    if type(part).forward is nn.Conv2d.forward:  # a parametrized one, too
+        settings = part.stride, part.dilation, part.groups, part.padding_mode
+        keeps_size = part.padding == tuple((size - 1) / 2 for size in part.kernel_size)
+        keeps_size &= is_block or part.kernel_size == (1, 1)  # pooling comes before it
+        return keeps_size and settings == ((1, 1), (1, 1), 1, "zeros")
+    if type(part) is nn.AvgPool2d:
+        return (part.kernel_size, part.stride, part.padding, part.ceil_mode) == (2, 2, 0, False)
+    return type(part) in (nn.BatchNorm2d, nn.ReLU, nn.Dropout)
+
+
 def _rate(drop):
     """Return a dropout's rate: 0 in evaluation mode."""
+    if type(drop) is not nn.Dropout:
+        raise TypeError(f"A dense block or transition holds {drop}: only an nn.Dropout will do.")
     return drop.p * drop.training
 
 

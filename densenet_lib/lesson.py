@@ -64,7 +64,7 @@ def begin(profile="quick", source="auto", device="auto", seed=0):
     """
     if profile not in PROFILES:
         raise ValueError(f"PROFILE is {profile!r}: choose one of {', '.join(PROFILES)}")
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+    if not hasattr(seed, "__index__") or not 0 <= seed < 2**32:
         raise ValueError(f"SEED is {seed!r}: choose a whole number from 0 to 2**32 - 1")
     resolved = data.resolve(source)
     device = data.choose_device(device)

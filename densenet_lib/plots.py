@@ -69,7 +69,9 @@ def image_grid(images, titles=None, *, columns=8, cell=0.95, interpolation="near
             picture = torch.as_tensor(images[i])
             grey = picture.dim() == 2
             picture = picture if grey else picture.permute(1, 2, 0)
-            axis.imshow(picture.numpy(), cmap="gray" if grey else None, interpolation=interpolation)
+            top = 255 if picture.dtype == torch.uint8 else 1
+            scale = {"cmap": "gray", "vmin": 0, "vmax": top} if grey else {}
+            axis.imshow(picture.numpy(), interpolation=interpolation, **scale)
             if titles:
                 axis.set_title(titles[i], fontsize=9, pad=3)
     return figure

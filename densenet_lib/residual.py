@@ -104,10 +104,11 @@ class ResidualNet(nn.Module):
         if kind not in BLOCKS:
             raise ValueError(f"kind is {kind!r}: choose one of {', '.join(map(repr, BLOCKS))}")
         sizes = block_config, widths = _sizes(block_config), _sizes(widths)
-        if not block_config or len(block_config) != len(widths) or num_classes < 1:
+        (num_classes,) = _sizes(num_classes)
+        if not block_config or len(block_config) != len(widths):
             raise ValueError(
-                f"there are {len(block_config)} blocks, {len(widths)} widths and {num_classes} "
-                "classes: give each block its layers and its width, and at least one class"
+                f"there are {len(block_config)} blocks and {len(widths)} widths: give each block "
+                "its layers and its width"
             )
         self.features = nn.Sequential()
         self.features.conv0 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)

@@ -7,6 +7,8 @@ part of it that a person can read. Used by the command line; taught in notebooks
 import copy
 import errno
 import json
+import math
+import operator
 import os
 import time
 from collections.abc import Callable
@@ -87,7 +89,8 @@ class Run:
 
     def __post_init__(self):
         self.device = torch.device(self.device)
-        self.epochs = self.recipe.epochs if self.epochs is None else self.epochs
+        self.epochs = self.recipe.epochs if self.epochs is None else operator.index(self.epochs)
+        self.seed = operator.index(self.seed)  # a checkpoint holds plain numbers, not NumPy's
         self.path = Path(self.folder) / "checkpoint.pt"
         self.is_writer = int(os.environ.get("RANK", 0)) == 0  # one process for all
         self.steps = -(-len(self.images) // self.recipe.batch_size) * self.epochs
@@ -182,9 +185,9 @@ class Run:
         images = self.images
         return {
             "network": self.network.arguments,
-            "classes": images.classes,
-            "mean": images.mean,
-            "std": images.std,
+            "classes": tuple(map(str, images.classes)),
+            "mean": tuple(map(float, images.mean)),
+            "std": tuple(map(float, images.std)),
             "data": {"name": images.name, "images": len(images), "sha256": images.digest},
             "recipe": asdict(self.recipe),
             "epochs": self.epochs,
@@ -304,7 +307,7 @@ class Run:
         self._write_json(save_checkpoint(self.path, **content))
 
     def _write_json(self, whole):
-        text = json.dumps(without_tensors(whole), indent=1, allow_nan=False).encode()
+        text = json.dumps(_finite(without_tensors(whole)), indent=1, allow_nan=False).encode()
         path = self.path.with_name("run.json")
         if not path.exists() or path.read_bytes() != text:
             write_whole(path, text)
@@ -364,3 +367,12 @@ def whole_epoch(records):
         accuracy=sum(r.accuracy * r.count for r in records) / count,
         images_per_second=count / (last.seconds - began),
     )
+
+
+def _finite(value):
+    """Return the same with None in place of each number that JSON does not know: nan, infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -242,7 +242,7 @@ class Evaluation:
     def confusion(self):
         """How often class i (row) was taken for class j (column): counts, (classes, classes)."""
         classes = self.logits.shape[1]
-        pairs = self.labels * classes + self.predictions
+        pairs = self.labels.long() * classes + self.predictions
         return pairs.bincount(minlength=classes**2).view(classes, classes)
 
     @property
@@ -257,6 +257,7 @@ def evaluate(model, batches, *, amp=False, mirror=False):
 
     Args:   mirror: give each picture the mean of its logits and of its mirror image's, for twice
             the work.
+    Raises: ValueError if there are no batches.
     """
     modes = {part: part.training for part in model.modules()}
     model.eval()
@@ -270,6 +271,8 @@ def evaluate(model, batches, *, amp=False, mirror=False):
             answers.append((logits.cpu(), labels.cpu()))
     finally:
         _set_modes(modes)
+    if not answers:
+        raise ValueError("there are no batches to evaluate on: give it some pictures")
     return Evaluation(*(torch.cat(parts) for parts in zip(*answers, strict=True)))
 
 

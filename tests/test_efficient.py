@@ -202,10 +202,35 @@ def test_it_works_in_place_and_back():
     assert {type(m) for m in network.modules()} == {type(m) for m in DenseNet().modules()}
 
 
-def with_bias():
+def exchanged(place, part):
+    """Return a network whose transition, or whose first layer, has another part in a place."""
     network = DenseNet(4, (1, 1), 8)
-    network.features.transition1.conv = nn.Conv2d(12, 6, 1)
+    inside = network.features.transition1
+    if not hasattr(inside, place):
+        inside = network.features.denseblock1.denselayer1
+    setattr(inside, place, part)
     return network
+
+
+class OtherConv(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x).abs()
+
+
+class OtherBlock(DenseBlock):
+    pass
+
+
+def with_another_block():
+    network = DenseNet(4, (1, 1), 8)
+    network.features.denseblock1.__class__ = OtherBlock
+    return network
+
+
+def norm_without_bias():
+    norm = nn.BatchNorm2d(12)
+    norm.bias = None
+    return norm
 
 
 @pytest.mark.parametrize(
@@ -214,7 +239,22 @@ def with_bias():
         (nn.Sequential(nn.Conv2d(3, 3, 1)), "Sequential has no dense block of ours or of torch"),
         (torchvision.models.resnet18(), "ResNet has no dense block"),
         (remove_norms(DenseNet(4, (1, 1), 8)), "holds Identity.*: only an affine BatchNorm2d"),
-        (with_bias(), "holds Conv2d.*: only one without bias will do"),
+        (exchanged("conv", nn.Conv2d(12, 6, 1)), "holds Conv2d.*: only one without bias will do"),
+        (exchanged("norm", norm_without_bias()), "only an affine BatchNorm2d"),
+        (exchanged("relu", nn.SiLU()), "holds SiLU.*: leave it plain"),
+        (exchanged("relu2", nn.LeakyReLU()), "holds LeakyReLU"),
+        (exchanged("pool", nn.MaxPool2d(2)), "holds MaxPool2d"),
+        (exchanged("pool", nn.AvgPool2d(2, ceil_mode=True)), "holds AvgPool2d"),
+        (exchanged("drop1", nn.Identity()), "holds Identity.*: only an nn.Dropout"),
+        (exchanged("drop2", nn.Dropout2d(0.1)), "holds Dropout2d.*: only an nn.Dropout"),
+        (
+            exchanged("conv2", nn.Conv2d(16, 4, 3, padding=1, padding_mode="reflect", bias=False)),
+            "holds Conv2d.*reflect",
+        ),
+        (exchanged("conv2", nn.Conv2d(16, 4, 3, padding=1, groups=4, bias=False)), "groups=4"),
+        (exchanged("conv2", OtherConv(16, 4, 3, padding=1, bias=False)), "holds OtherConv"),
+        (exchanged("conv", nn.Conv2d(12, 6, 3, padding=1, bias=False)), "holds Conv2d"),
+        (with_another_block(), "OtherBlock may have a forward of its own"),
         (
             nn.SyncBatchNorm.convert_sync_batchnorm(DenseNet(4, (1, 1), 8)),
             "holds SyncBatchNorm.*: only an affine BatchNorm2d will do",
@@ -224,6 +264,12 @@ def with_bias():
 def test_what_cannot_be_made_efficient_is_refused(network, message):
     with pytest.raises(TypeError, match=message):
         make_efficient(network)
+
+
+def test_one_value_for_each_channel_is_refused_in_a_sentence():
+    block = make_efficient(DenseBlock(2, 3, 2))
+    with pytest.raises(ValueError, match="no batch statistics: give more pictures"):
+        block(torch.randn(1, 3, 1, 1))
 
 
 def test_twice_in_one_pass_and_gradients_that_accumulate():

@@ -213,6 +213,14 @@ def test_a_name_in_other_bytes_than_utf8(root, within):
 # Kinds of picture
 
 
+def test_a_deep_pictures_transparent_grey_is_white(tmp_path):
+    values = np.full((32, 32), 5000, np.uint16)
+    values[0] = 30000
+    Image.fromarray(values).save(tmp_path / "deep.png", transparency=5000)
+    pixels, _ = folders.read_picture(tmp_path / "deep.png")
+    assert (pixels[:, 0] == 30000 >> 8).all() and (pixels[:, 1:] == 255).all()
+
+
 RAMP = np.linspace(0, 1, 1024).reshape(32, 32)
 
 

@@ -395,6 +395,9 @@ def test_an_answer_takes_what_it_needs_and_no_more(tmp_path):
     ]
     assert submissions.answer(cells, second, tiny) == ["("]  # to be told what is wrong with it
     assert submissions.answer(cells[:5], first, tiny) == []
+    typed = "%time\nfiles = !ls\ndef double(x):\n    return 2 * x\ndouble?\n?double"  # in Jupyter
+    (left,) = submissions.answer([("double-code", typed)], first, tiny)
+    assert left.strip() == "def double(x):\n    return 2 * x"
 
 
 @pytest.mark.parametrize("name", ["anna_02", "02-anna (1)", "02_tiny anna Kopie", "anna_v2-02"])

@@ -57,6 +57,7 @@ def test_a_picture_is_the_first_test_picture_or_a_file_of_the_reader(tmp_path):
         (("quick", "shapes", "cpu", 2**32), "SEED is 4294967296: choose a whole number from 0 to"),
         (("quick", 5, "cpu", 0), "The data is 5, no text: choose auto"),
         (("quick", "shapes", "cpu", "0"), "SEED is '0': choose a whole number"),
+        (("quick", "shapes", "cpu", 0.0), "SEED is 0.0: choose a whole number"),
         (("quick", "cifar11", "cpu", 0), "cifar10"),
     ],
 )

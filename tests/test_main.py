@@ -15,7 +15,9 @@ from PIL import Image
 
 from densenet_lib import runs
 from densenet_lib.__main__ import main
-from densenet_lib.checkpoints import build_network, load_checkpoint
+from densenet_lib.checkpoints import build_network, load_checkpoint, normalise
+from densenet_lib.data import load_images
+from densenet_lib.training import evaluate
 
 TINY = '{"growth_rate": 4, "block_config": [1, 1], "num_init_features": 8}'
 TRAIN = ["train", "--net", TINY, "--data", "shapes", "--limit", "100", "--device", "cpu"]
@@ -337,6 +339,10 @@ def test_it_goes_on_from_a_checkpoint_with_other_classes(trained, pets, tmp_path
     picture = os.path.join(pets, "cat", "0.png")
     assert main(["predict", str(tmp_path / "b" / "checkpoint.pt"), picture]) == 0
     assert main(["evaluate", str(tmp_path / "b" / "checkpoint.pt"), "--data", pets]) == 0
+    test = load_images(pets, "test")  # by the old numbers, as the new network has learned them
+    by_hand = evaluate(build_network(new), [(normalise(test.images, new), test.labels)])
+    assert new["test"]["loss"] == pytest.approx(by_hand.loss, rel=1e-5)
+    assert f"loss {by_hand.loss:.4f} ({len(test)} images)" in capsys.readouterr().out
 
 
 def test_predict_names_what_the_network_answers(trained, tmp_path, capsys):

@@ -68,7 +68,12 @@ def test_image_grid_takes_bytes_floats_and_grey():
     assert len(shown) == 5 and len(figure.axes) == 6
     assert (torch.as_tensor(shown[4].data) == colour[4].permute(1, 2, 0)).all()
     plots.image_grid(torch.rand(2, 3, 4, 4))
-    plots.image_grid(torch.rand(2, 4, 4))
+    for greys, white in (
+        (torch.full((1, 4, 4), 200, dtype=torch.uint8), 255),
+        (torch.rand(1, 4, 4), 1),
+    ):
+        (drawn,) = plots.image_grid(greys).axes[0].images
+        assert drawn.get_clim() == (0, white)
 
 
 def test_lines_differ_in_more_than_colour():

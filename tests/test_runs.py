@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ from densenet_lib.data import load_images, split_validation
 from densenet_lib.densenet import DenseNet
 from densenet_lib.efficient import EfficientBlock
 from densenet_lib.runs import Run, Speed, whole_epoch
-from densenet_lib.training import Recipe, train
+from densenet_lib.training import Evaluation, Recipe, train
 
 RECIPE = Recipe(
     **{"learning_rate": 0.05, "schedule": "one-cycle", "nesterov": True, "muon": True},
@@ -275,6 +276,27 @@ def test_a_recipe_field_added_later_is_no_other_run(images, tmp_path):
     recipe = replace(RECIPE, plain_epochs=0)  # what the field's absence meant
     save_checkpoint(tmp_path / "checkpoint.pt", **content)
     Run(network(), images, recipe, tmp_path, epochs=3, seed=3, resume=True)
+
+
+def test_numbers_and_names_of_numpy_can_be_read_back(images, tmp_path):
+    theirs = replace(
+        images,
+        classes=tuple(np.array(images.classes)),
+        mean=tuple(np.array(images.mean)),
+        std=tuple(np.array(images.std)),
+    )
+    list(run_in(tmp_path, theirs, epochs=np.int64(1), seed=np.int64(3)))
+    found = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert (found["classes"], found["mean"], found["seed"]) == (images.classes, images.mean, 3)
+
+
+def test_a_validation_loss_that_is_no_number_is_null_in_the_json(images, tmp_path, monkeypatch):
+    broken = Evaluation(torch.full((15, 10), torch.nan), torch.zeros(15, dtype=torch.long))
+    monkeypatch.setattr("densenet_lib.training.evaluate", lambda *_, **__: broken)
+    train_part, validation = split_validation(images, 15)
+    list(run_in(tmp_path, train_part, epochs=1, validation=validation))
+    (record,) = json.loads((tmp_path / "run.json").read_text())["log"]
+    assert record["validation_loss"] is None and record["loss"] > 0
 
 
 def test_a_class_without_test_pictures_is_null_in_the_json(images, tmp_path):

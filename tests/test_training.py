@@ -230,6 +230,8 @@ def test_evaluation_counts_by_hand():
     assert found.probabilities[4, 0].item() == pytest.approx(1 / (1 + 2 * math.exp(-5)))
     absent = Evaluation(logits, torch.tensor([0, 1, 0, 1, 0, 1]))
     assert math.isnan(absent.per_class[2])
+    many = Evaluation(torch.eye(100), torch.arange(100, dtype=torch.uint8))  # as files keep labels
+    assert many.confusion.equal(torch.eye(100, dtype=torch.long))
 
 
 def trained(prepare=lambda model: model, device="cpu", **options):
@@ -333,6 +335,8 @@ def test_evaluate_puts_each_mode_back_even_after_an_error():
 def test_no_batches_are_refused():
     with pytest.raises(ValueError, match="no batches to train on"):
         next(train(DenseNet(4, (1, 1), 8), [], epochs=1))
+    with pytest.raises(ValueError, match="no batches to evaluate on"):
+        evaluate(DenseNet(4, (1, 1), 8), [])
 
 
 def test_cutout_wants_augmentation():

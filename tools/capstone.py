@@ -75,7 +75,7 @@ def judged(path, seed, pictures, test, chosen):
         return row | {"accuracy": f"{share:.4f}", "luck": f"{luck:.4f}"}
     except Refused as error:
         plain = "".join(c if c.isprintable() else " " for c in str(error))
-        return row | {"remark": plain[:300]}
+        return row | {"remark": plain[:300].lstrip("=+-@")}  # no formula of a spreadsheet
 
 
 def from_hex(text):

@@ -71,21 +71,24 @@ def main(arguments=None):
     parser.add_argument("--only", nargs="+", default=[""], metavar="NN", help="names begin so")
     parser.add_argument("--normalise", action="store_true", help="do not execute")
     chosen = parser.parse_args(arguments)
+    only = tuple(chosen.only)
+    paths = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if path.name.startswith(only)]
+    if not paths:
+        parser.error(f"no notebook begins with {' or '.join(only)}")
     os.environ.update(STORED)
     failed = 0
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        if path.name.startswith(tuple(chosen.only)):
-            text = path.read_text("utf-8")
-            try:
-                new = normalise(text if chosen.normalise else execute(text, path.parent))
-            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-                failed += 1
-                print(f"{path.name} stays as it was, because it failed: {error}")
-                continue
-            beside = path.with_suffix(".tmp")
-            beside.write_bytes(new.encode())
-            os.replace(beside, path)
-            print(f"{path.name}: {'unchanged' if new == text else 'stored'}", flush=True)
+    for path in paths:
+        text = path.read_text("utf-8")
+        try:
+            new = normalise(text if chosen.normalise else execute(text, path.parent))
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            failed += 1
+            print(f"{path.name} stays as it was, because it failed: {error}")
+            continue
+        beside = path.with_suffix(".tmp")
+        beside.write_bytes(new.encode())
+        os.replace(beside, path)
+        print(f"{path.name}: {'unchanged' if new == text else 'stored'}", flush=True)
     return int(failed > 0)
 
 

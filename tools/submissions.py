@@ -17,6 +17,9 @@ from tools.student import SOLUTION
 
 CHECK = re.compile(r'exercise\("(\d+\.\d+)"\)')
 COPY = re.compile(r"(?i)[ _-]*(\(\d+\)|copy *\d*|kopie *\d*|v\d+|final)$")  # of a file's name
+IPYTHON = re.compile(
+    r"(?m)^(?:[%!?].*|[\w.]+\?{1,2} *|\w+ *= *[%!].*)$"
+)  # lines for it, not Python
 LARGEST = 50 * 2**20  # bytes of a notebook
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 
@@ -144,7 +147,7 @@ def answer(cells, exercise, ours):
     """
     own, others = {}, {}  # sources and statements, by their place
     for n, (cell_id, source) in enumerate(cells):
-        source = re.sub(r"(?m)^[%!?].*$", "", source)  # for IPython, not for Python
+        source = IPYTHON.sub("", source)
         if cell_id in exercise.answers:
             own[n, 0] = source
         elif cell_id not in ours.ids or cell_id in ours.answers:

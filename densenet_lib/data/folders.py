@@ -252,7 +252,9 @@ def read_picture(path):
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error!r})"
         raise ValueError(f"it is no picture, or a damaged one{reason}") from error
     if picture.mode.startswith(("I", "F")):
+        hidden = np.asarray(picture) == picture.info.get("transparency", -1)
         picture = _to_bytes(picture)
+        picture.paste(255, mask=Image.fromarray(hidden))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)

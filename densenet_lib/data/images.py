@@ -68,7 +68,7 @@ def split_validation(image_set, part=0.1, seed=0):
     Returns: (train, validation), two ImageSets.
     Raises:  ValueError if either side would have fewer pictures than there are classes.
     """
-    count = round(part * len(image_set)) if isinstance(part, float) else part
+    count = part if hasattr(part, "__index__") else round(part * len(image_set))
     least = len(image_set.classes)
     if not least <= count <= len(image_set) - least:
         sizes = f"{count} of {len(image_set)} pictures for validation"
@@ -102,7 +102,7 @@ def stratified(labels, seed, *, proportional=False):
     picture of every class comes at the very end.
     Shape: int64 (N,) -> int64 (N,), the numbers 0 to N - 1 in another order.
     """
-    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(int(seed)))
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
     counts = labels.bincount()  # (classes,)
     first = counts.cumsum(0) - counts  # (classes,): where each class begins in by_class

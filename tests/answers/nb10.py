@@ -13,6 +13,7 @@ ANSWERS = {
             ("return 1 + math.floor(math.log(limit) / math.log(GROWTH))", "of the square"),
             ("return 1 + 2 * math.log(limit) / math.log(GROWTH)", "48 layers"),
             ("return 48", "no step"),
+            ("return 1 + round(2 * math.log(limit) / math.log(GROWTH))", "round down"),
         ],
     },
     "10.2": {
@@ -25,6 +26,11 @@ ANSWERS = {
             "return (GROWTH * (1 + GROWTH / (v + i / GROWTH)).prod()).sqrt()",
         ],
         "wrong": [
+            (
+                "kept = [1 + GROWTH / (1 + i / GROWTH) for i in range(1, sums)]\n"
+                "return (GROWTH * math.prod(kept)) ** 0.5",
+                "is v in it",
+            ),
             (
                 "return GROWTH * math.prod(1 + GROWTH / (v + i / GROWTH) for i in range(1, sums))",
                 "take the root",
@@ -74,6 +80,10 @@ ANSWERS = {
         ],
         "wrong": [
             (LIFT + "return passes / (square - middle**2)", "take the root"),
+            (
+                LIFT.replace("b * b", "b") + "return (passes / (square - middle**2)) ** 0.5",
+                "is b squared",
+            ),
             (LIFT + "return math.sqrt(passes / square)", "less the mean's square"),
             (LIFT + "return math.sqrt(0.5 / (square - middle**2))", "not one half"),
             (LIFT + "return math.sqrt(passes / (square - middle))", "the root of GROWTH"),
