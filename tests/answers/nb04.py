@@ -108,6 +108,12 @@ ANSWERS = {
                 "there is no bias",
             ),
             (JOINED + "both.weight.data = conv.weight.data.expand(-1, -1, 2, 2) / 4", "NoneType"),
+            (
+                JOINED + "conv.weight.data /= 4\n"
+                "both.weight.data = conv.weight.data.expand(-1, -1, 2, 2)\n"
+                "return both",
+                "leave the given convolution",
+            ),
         ],
     },
     "4.4": {

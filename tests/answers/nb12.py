@@ -77,6 +77,40 @@ ANSWERS = {
                 "in the order of `layers`",
             ),
             (
+                "seen = []\n"
+                "def keep(m, i, o):\n"
+                "    seen.append(o.detach().clone())\n"
+                "hooks = [m.register_forward_hook(keep) for m in layers]\n"
+                "network(images)\n"
+                "[hook.remove() for hook in hooks]\n"
+                "return seen[::-1]",
+                "in the order of `layers`",
+            ),
+            (
+                "seen = []\n"
+                "for layer in layers:\n"
+                "    hook = layer.register_forward_hook(\n"
+                "        lambda m, i, o: seen.append(o.detach().clone())\n"
+                "    )\n"
+                "    network(images)\n"
+                "    hook.remove()\n"
+                "return seen",
+                "one forward pass",
+            ),
+            (
+                "seen = {}\n"
+                "def keep(m, i, o):\n"
+                "    seen[m] = o.detach().clone()\n"
+                "hooks = [m.register_forward_hook(keep) for m in layers]\n"
+                "try:\n"
+                "    network(images)\n"
+                "except RuntimeError:\n"
+                "    pass\n"
+                "[hook.remove() for hook in hooks]\n"
+                "return [seen.get(m) for m in layers]",
+                "must reach the caller",
+            ),
+            (
                 "seen = {}\n"
                 "hooks = [m.register_forward_hook(lambda m, i, o: seen.update({m: o.detach()}))\n"
                 "         for m in layers]\n"
@@ -136,6 +170,12 @@ ANSWERS = {
             (
                 "p = maps.clamp(min=0)\nreturn (p * masks).sum(dim=(1, 2)) / p.sum(dim=(1, 2))",
                 "nothing positive",
+            ),
+            (
+                "p = maps.clamp(min=0)\n"
+                "inside, total = (p * masks).sum(dim=(1, 2)), p.sum(dim=(1, 2))\n"
+                "return torch.nan_to_num(inside / total, nan=0.5)",
+                "3 of 4",
             ),
             (
                 "p = maps.abs()\nreturn (p * masks).sum(dim=(1, 2)) / p.sum(dim=(1, 2))",
