@@ -55,8 +55,9 @@ def make_efficient(network):
 
     It works in place, on our networks and on torchvision's. Parameters, their names and the
     function stay as they are, and so does everything in evaluation mode and under `no_grad`. While
-    it trains, the modules inside a block are not called, so hooks on them do not fire; a gradient
-    cannot be differentiated once more, nor taken by `torch.func.grad`.
+    it trains, the modules inside a block are not called, so hooks on them do not fire, those of
+    `torch.nn.utils.prune` included; a gradient cannot be differentiated once more, nor taken by
+    `torch.func.grad`.
 
     Raises: TypeError for a network without dense blocks, or with parts of another kind in them.
     """
@@ -127,8 +128,6 @@ class Step:
     def __post_init__(self):
         if type(self.norm) is not nn.BatchNorm2d or self.norm.bias is None:
             raise TypeError(f"A dense block holds {self.norm}: only an affine BatchNorm2d will do.")
-        if self.conv.bias is not None:
-            raise TypeError(f"A dense block holds {self.conv}: only one without bias will do.")
 
     @property
     def weights(self):
@@ -342,7 +341,7 @@ class _Efficient:
 class EfficientBlock(_Efficient, ours.DenseBlock):
     """Our dense block, trained without copies."""
 
-    function = _Block
+    function, layer = _Block, ours.DenseLayer
 
     def layers(self):
         def steps(layer):
@@ -368,7 +367,7 @@ def _kinds_of_theirs():
     from torchvision.models import densenet as theirs
 
     class TheirEfficientBlock(_Efficient, theirs._DenseBlock):
-        function = _Block
+        function, layer = _Block, theirs._DenseLayer
 
         def layers(self):
             return [
@@ -404,26 +403,33 @@ def _require_plain(module, kind):
 
     Args:   kind: the efficient class that it has or is to have.
     """
-    if not issubclass(kind, _Efficient):
-        raise TypeError(f"{kind.__name__} may have a forward of its own: leave its network plain.")
-    kind.layers(module)  # refuses norms, biases and dropouts
     is_block = isinstance(module, nn.ModuleDict)
-    for layer in module.values() if is_block else [module]:
-        for part in layer.children():
-            if not _is_plain(part, is_block):
+    layers = list(module.values()) if is_block else [module]
+    others = [kind] if not issubclass(kind, _Efficient) else []
+    if is_block and not others:
+        others = [type(layer) for layer in layers if type(layer) is not kind.layer]
+    if others:
+        name = others[0].__name__
+        raise TypeError(f"{name} may have a forward of its own: leave its network plain.")
+    kind.layers(module)  # refuses norms and dropouts
+    for layer in layers:
+        for name, part in layer.named_children():
+            if not _is_plain(name.rstrip("12"), part, is_block):
                 raise TypeError(f"A dense block or transition holds {part}: leave it plain.")
 
 
-def _is_plain(part, is_block):
-    """Say whether a part does what a Step does in its place."""
-    if type(part).forward is nn.Conv2d.forward:  # a parametrized one, too
-        settings = part.stride, part.dilation, part.groups, part.padding_mode
+def _is_plain(name, part, is_block):
+    """Say whether a part does what a Step does in the place of that name."""
+    if name == "conv" and type(part).forward is nn.Conv2d.forward:  # a parametrized one, too
+        settings = part.stride, part.dilation, part.groups, part.padding_mode, part.bias
         keeps_size = part.padding == tuple((size - 1) / 2 for size in part.kernel_size)
         keeps_size &= is_block or part.kernel_size == (1, 1)  # pooling comes before it
-        return keeps_size and settings == ((1, 1), (1, 1), 1, "zeros")
-    if type(part) is nn.AvgPool2d:
-        return (part.kernel_size, part.stride, part.padding, part.ceil_mode) == (2, 2, 0, False)
-    return type(part) in (nn.BatchNorm2d, nn.ReLU, nn.Dropout)
+        usual = type(part)._conv_forward is nn.Conv2d._conv_forward
+        return usual and keeps_size and settings == ((1, 1), (1, 1), 1, "zeros", None)
+    if name == "pool" and type(part) is nn.AvgPool2d:
+        settings = part.kernel_size, part.stride, part.padding
+        return settings == (2, 2, 0) and not part.ceil_mode and part.divisor_override is None
+    return type(part) is {"norm": nn.BatchNorm2d, "relu": nn.ReLU, "drop": nn.Dropout}.get(name)
 
 
 def _rate(drop):

@@ -104,7 +104,9 @@ class ResidualNet(nn.Module):
         if kind not in BLOCKS:
             raise ValueError(f"kind is {kind!r}: choose one of {', '.join(map(repr, BLOCKS))}")
         sizes = block_config, widths = _sizes(block_config), _sizes(widths)
-        (num_classes,) = _sizes(num_classes)
+        if not hasattr(num_classes, "__index__") or num_classes < 1:
+            raise ValueError(f"num_classes is {num_classes!r}: it must be a whole number above 0")
+        num_classes = int(num_classes)
         if not block_config or len(block_config) != len(widths):
             raise ValueError(
                 f"there are {len(block_config)} blocks and {len(widths)} widths: give each block "

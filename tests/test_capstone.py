@@ -206,6 +206,7 @@ def test_an_entry_that_is_no_network_of_this_size_is_told_so(name):
         ("[[[[\n", "what came back are no numbers"),
         ("\ud800\x1b[2J\n", "what came back are no numbers"),
         ("! Error: \ud800\0\x1b[2J\n", "Error:    [2J"),
+        ('! =HYPERLINK("x"): y\n', 'HYPERLINK("x"): y'),  # in a spreadsheet it stays a text
         ("00" * 200_002 + "\n", "100,001 numbers, more than 100,000"),
         ("0000\n", "what came back are no answers"),
     ],

@@ -1,6 +1,7 @@
 import os
 import re
 import warnings
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -483,7 +484,13 @@ def test_an_image_set_introduces_itself():
     assert text.startswith("random train: 50 pictures, 5 classes, mean (0.") and "std (0.2" in text
 
 
-@pytest.mark.parametrize(("part", "count"), [(0.1, 20), (0.25, 50), (30, 30), (195, 195)])
+@pytest.mark.parametrize(
+    ("part", "count"),
+    [
+        *((0.1, 20), (0.25, 50), (30, 30), (195, 195)),
+        *((np.float32(0.1), 20), (Fraction(1, 4), 50), (np.int64(30), 30)),
+    ],
+)
 def test_validation_split_has_the_mix_of_classes(part, count):
     whole = image_set(200)
     labels = torch.tensor([0] * 100 + [1] * 60 + [2] * 20 + [3] * 10 + [4] * 10)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from densenet_lib import analysis, checks, efficient
-from densenet_lib.densenet import DenseBlock, DenseNet, Transition, densenet_cifar
+from densenet_lib.densenet import DenseBlock, DenseLayer, DenseNet, Transition, densenet_cifar
 from densenet_lib.efficient import EfficientBlock, make_efficient, make_plain
 from densenet_lib.residual import remove_norms
 
@@ -217,13 +217,30 @@ class OtherConv(nn.Conv2d):
         return super().forward(x).abs()
 
 
+class InsideConv(nn.Conv2d):
+    def _conv_forward(self, *arguments):
+        return super()._conv_forward(*arguments).abs()
+
+
 class OtherBlock(DenseBlock):
     pass
 
 
-def with_another_block():
+class OtherLayer(DenseLayer):
+    def forward(self, x):
+        return super().forward(x).abs()
+
+
+def with_another(kind):
+    """Return a network with another class of block or of layer, or a layer with another part."""
     network = DenseNet(4, (1, 1), 8)
-    network.features.denseblock1.__class__ = OtherBlock
+    block = network.features.denseblock1
+    if kind is OtherBlock:
+        block.__class__ = kind
+    elif kind is OtherLayer:
+        block.denselayer1.__class__ = kind
+    else:
+        block.denselayer1.append(kind())
     return network
 
 
@@ -239,7 +256,7 @@ def norm_without_bias():
         (nn.Sequential(nn.Conv2d(3, 3, 1)), "Sequential has no dense block of ours or of torch"),
         (torchvision.models.resnet18(), "ResNet has no dense block"),
         (remove_norms(DenseNet(4, (1, 1), 8)), "holds Identity.*: only an affine BatchNorm2d"),
-        (exchanged("conv", nn.Conv2d(12, 6, 1)), "holds Conv2d.*: only one without bias will do"),
+        (exchanged("conv", nn.Conv2d(12, 6, 1)), "holds Conv2d.*: leave it plain"),
         (exchanged("norm", norm_without_bias()), "only an affine BatchNorm2d"),
         (exchanged("relu", nn.SiLU()), "holds SiLU.*: leave it plain"),
         (exchanged("relu2", nn.LeakyReLU()), "holds LeakyReLU"),
@@ -254,7 +271,12 @@ def norm_without_bias():
         (exchanged("conv2", nn.Conv2d(16, 4, 3, padding=1, groups=4, bias=False)), "groups=4"),
         (exchanged("conv2", OtherConv(16, 4, 3, padding=1, bias=False)), "holds OtherConv"),
         (exchanged("conv", nn.Conv2d(12, 6, 3, padding=1, bias=False)), "holds Conv2d"),
-        (with_another_block(), "OtherBlock may have a forward of its own"),
+        (exchanged("conv2", InsideConv(16, 4, 3, padding=1, bias=False)), "holds InsideConv"),
+        (exchanged("relu", nn.Dropout(0.0)), "holds Dropout"),
+        (exchanged("pool", nn.AvgPool2d(2, divisor_override=1)), "holds AvgPool2d"),
+        (with_another(OtherBlock), "OtherBlock may have a forward of its own"),
+        (with_another(OtherLayer), "OtherLayer may have a forward of its own"),
+        (with_another(nn.ReLU), "holds ReLU"),
         (
             nn.SyncBatchNorm.convert_sync_batchnorm(DenseNet(4, (1, 1), 8)),
             "holds SyncBatchNorm.*: only an affine BatchNorm2d will do",
@@ -264,6 +286,16 @@ def norm_without_bias():
 def test_what_cannot_be_made_efficient_is_refused(network, message):
     with pytest.raises(TypeError, match=message):
         make_efficient(network)
+
+
+def test_parametrized_convolutions_are_computed():
+    network = DenseNet(4, (2, 2), 8)
+    torch.nn.utils.parametrizations.weight_norm(network.features.denseblock1.denselayer1.conv1)
+    network.features.transition1.drop.eval()  # whatever its rate
+    plain, efficient = pair(network)
+    torch.testing.assert_close(
+        plain(x := torch.randn(4, 3, 16, 16, dtype=torch.float64)), efficient(x)
+    )
 
 
 def test_one_value_for_each_channel_is_refused_in_a_sentence():

@@ -1,6 +1,7 @@
 """The command line as a stranger uses it: train, evaluate, predict, and every wrong way."""
 
 import errno
+import io
 import json
 import os
 import re
@@ -343,6 +344,11 @@ def test_it_goes_on_from_a_checkpoint_with_other_classes(trained, pets, tmp_path
     by_hand = evaluate(build_network(new), [(normalise(test.images, new), test.labels)])
     assert new["test"]["loss"] == pytest.approx(by_hand.loss, rel=1e-5)
     assert f"loss {by_hand.loss:.4f} ({len(test)} images)" in capsys.readouterr().out
+
+
+def test_another_stream_in_place_of_the_console_will_do(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert main(["evaluate", "nowhere.pt"]) == 2
 
 
 def test_predict_names_what_the_network_answers(trained, tmp_path, capsys):

@@ -138,8 +138,10 @@ def test_arguments_build_it_again():
     ("make", "words"),
     [
         (lambda: ResidualNet(kind="dense"), "'residual', 'plain'"),
-        (lambda: ResidualNet((3, 3)), "2 blocks, 3 widths"),
+        (lambda: ResidualNet((3, 3)), "2 blocks and 3 widths"),
         (lambda: ResidualNet(()), "0 blocks"),
+        (lambda: ResidualNet(num_classes=0), "num_classes is 0"),
+        (lambda: ResidualNet(num_classes="3"), "num_classes is '3'"),
         (lambda: ResidualNet((3, 0, 3)), "at least 1"),
         (lambda: ResidualNet(widths=(16, 16.5, 32)), "whole numbers"),
         (lambda: ResidualNet(widths=(16, 8, 8)), "at least as many maps"),

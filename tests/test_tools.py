@@ -286,6 +286,9 @@ def test_refresh_stores_outputs_and_spares_what_fails(tmp_path, monkeypatch, cap
     assert refresh.main(["--only", "00", "--normalise"]) == 0
     assert good.read_bytes() == stored and "unchanged" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == [good.name, bad.name]
+    with pytest.raises(SystemExit):
+        refresh.main(["--only", "99"])
+    assert "no notebook begins with 99" in capsys.readouterr().err
 
 
 EXERCISE = '''def two(x):

@@ -147,7 +147,8 @@ def answer(cells, exercise, ours):
     """
     own, others = {}, {}  # sources and statements, by their place
     for n, (cell_id, source) in enumerate(cells):
-        source = IPYTHON.sub("", source)
+        if statements(source) is None:  # it may have lines for IPython
+            source = IPYTHON.sub("", source)
         if cell_id in exercise.answers:
             own[n, 0] = source
         elif cell_id not in ours.ids or cell_id in ours.answers:
