@@ -656,7 +656,14 @@ def test_the_readmes_accuracies_are_the_recorded_ones():
     for recipe, words in (("origin", "by the origin's recipe"), ("fast", "by ours")):
         tests = [recorded(f"{recipe}-recipe-seed{seed}")["test"] for seed in range(3)]
         assert f"{100 * sum(test['accuracy'] for test in tests) / 3:.1f} % {words}" in readme
-    for name in ("best-240k", "long-240k", "cutout-240k", "wide-458k", "four-blocks"):
+    for name in (
+        "best-240k",
+        "long-240k",
+        "cutout-240k",
+        "faster-240k",
+        "wide-458k",
+        "four-blocks",
+    ):
         run = recorded(name)
         assert f"{100 * run['test']['accuracy']:.2f} % after {run['epochs']}" in readme
         minutes = f"in {run['log'][-1]['seconds'] / 60:.0f}"
