@@ -17,9 +17,8 @@ from tools.student import SOLUTION
 
 CHECK = re.compile(r'exercise\("(\d+\.\d+)"\)')
 COPY = re.compile(r"(?i)[ _-]*(\(\d+\)|copy *\d*|kopie *\d*|v\d+|final)$")  # of a file's name
-IPYTHON = re.compile(
-    r"(?m)^(?:[%!?].*|[\w.]+\?{1,2} *|\w+ *= *[%!].*)$"
-)  # lines for it, not Python
+# Lines for IPython, not for Python.
+IPYTHON = re.compile(r"(?m)^(?:[%!?].*|[\w.]+\?{1,2} *|\w+ *= *[%!].*)$")
 LARGEST = 50 * 2**20  # bytes of a notebook
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 
