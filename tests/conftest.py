@@ -2,6 +2,16 @@
 
 import pytest
 
+SLOW = {"contest", "graded", "launched", "series", "two_runs"}  # fixtures of over ten seconds
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark what waits for such a fixture."""
+    for item in items:
+        if SLOW.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_home(tmp_path_factory):

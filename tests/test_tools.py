@@ -527,6 +527,7 @@ def test_reference_runs_say_what_is_to_do(capsys, monkeypatch, tmp_path):
     assert "no run begins with slow" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_reference_runs_train_resume_and_collect(capsys, monkeypatch, tmp_path):
     """Two small runs on the shapes: one complete run is left alone the second time."""
     net = '{"growth_rate": 4, "block_config": [1, 1], "num_init_features": 8}'
@@ -609,6 +610,7 @@ def test_measurements_of_other_pictures_are_not_mixed(tool, monkeypatch, tmp_pat
         tool.main()
 
 
+@pytest.mark.slow
 def test_the_benchmark_compares_ways_that_take_turns(capsys, tmp_path, monkeypatch):
     ways = [bench.Way(code, "bc-10-4", 4, code) for code in ("ours", "efficient", "torchvision")]
     monkeypatch.setattr(bench, "groups_of", lambda chosen: [("tiny", ways), ("large", None)])

@@ -261,6 +261,7 @@ def test_bfloat16_does_nearly_the_same():
     assert 1e-6 < relative(trained(amp=True), trained()) < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("c++") and not shutil.which("g++"), reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # of torch's own making
 def test_compiled_does_the_same():

@@ -4,7 +4,7 @@ python tools/test.py              all steps but `browser`, then a summary
 python tools/test.py lint unit    only these
 python tools/test.py browser      pages and JupyterLab in Chromium (it needs the extra `browser`)
 
-Units and notebooks run beside each other, one thread each: on two cores that takes least time.
+Units and notebooks run beside each other, one thread a process: on two cores that takes least time.
 """
 
 import argparse
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NBVAL = "--nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg"
 STEPS = {
     "lint": ["-m ruff check", "-m ruff format --check"],
-    "unit": ["-m pytest tests"],
+    "unit": ["-m pytest tests -n 2 --dist loadfile"],
     "notebooks": [f"-m pytest notebooks {NBVAL} --nbval-kernel-startup-timeout 120"],
     "student": ["tools/student.py"],
     "folder": ["tools/any_folder.py two"],
