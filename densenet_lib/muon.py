@@ -62,9 +62,10 @@ class Muon(torch.optim.Optimizer):
             # Back to the first length, which the last step has left, before the next is measured
             # by it: a step of size 1 suits C_out filters of length 1, so a length of sqrt(C_out).
             length = state.setdefault("length", p.norm())
-            if group["lr"] and length:
-                p.mul_(length / p.norm())
-            size = length / math.sqrt(len(p)) if length else 1.0  # filters of 0 have none to keep
+            some = length > 0  # filters of 0 have none to keep; asked by `if`, a GPU would wait
+            if group["lr"]:
+                p.mul_(torch.where(some, length / p.norm(), 1.0))
+            size = torch.where(some, length / math.sqrt(len(p)), 1.0)
             change = CONVOLUTION_RATE * size * orthogonal(change.flatten(1)).view(p.shape)
         p.sub_(group["lr"] * change)
 

@@ -120,6 +120,16 @@ def test_a_convolution_keeps_its_length():
     assert convolution.weight.norm().item() == pytest.approx(length, rel=0.01)
 
 
+def test_a_step_asks_for_no_value():
+    """On a GPU it would wait for one; on the meta device, where there are none, it fails."""
+    model = DenseNet(4, (1, 1), 8).to("meta")
+    optimizer = Muon(model.parameters(), lr=0.1, weight_decay=0.1)
+    for _ in range(2):
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+
+
 def test_filters_of_zeros_begin_to_learn():
     convolution = nn.Conv2d(3, 6, 3, bias=False)
     nn.init.zeros_(convolution.weight)

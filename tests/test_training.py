@@ -1,5 +1,6 @@
 """Training against a plain loop written by hand, and evaluation against direct formulas."""
 
+import contextlib
 import copy
 import math
 import shutil
@@ -8,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from densenet_lib import data
 from densenet_lib.densenet import DenseLayer, DenseNet
+from densenet_lib.efficient import make_efficient
 from densenet_lib.training import RECIPES, Evaluation, Recipe, evaluate, train
 
 
@@ -259,6 +262,23 @@ def test_channels_last_does_the_same():
 def test_bfloat16_does_nearly_the_same():
     """Eight bits of mantissa: six steps agree to 1 in 50, and are not the same numbers."""
     assert 1e-6 < relative(trained(amp=True), trained()) < 0.02
+
+
+@pytest.mark.parametrize("muon", [False, True])
+@pytest.mark.parametrize("prepare", [lambda model: model, make_efficient])
+def test_only_a_record_asks_for_values(prepare, muon, monkeypatch):
+    """A GPU would wait whenever a step asks for one. The meta device has none, and fails."""
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # neither of the two
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # knows meta
+    some = data.load_images("shapes", limit=48)
+    batches = data.Batches(some, 16, augment=True, cutout=8, shuffle=True, device="meta")
+    model = prepare(DenseNet(4, (1, 1), 8, drop_rate=0.1).to("meta"))
+    recipe, steps = Recipe(muon=muon, nesterov=True, label_smoothing=0.1), []
+    optimizer = recipe.optimizer(model)
+    optimizer.register_step_post_hook(lambda *_: steps.append(1))
+    with pytest.raises(RuntimeError, match="meta tensors"):
+        list(train(model, batches, epochs=2, recipe=recipe, optimizer=optimizer))
+    assert len(steps) == len(batches)  # until the first record
 
 
 @pytest.mark.slow
