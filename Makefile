@@ -12,6 +12,7 @@ ONLY :=
 MINUTES :=
 QUICK :=
 SUBMISSIONS :=
+DEADLINE :=
 OUT :=
 TORCH :=
 TESTED :=
@@ -34,7 +35,7 @@ RUN_OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$(DATA
   $(if $(JOBS),--jobs $(JOBS)) $(if $(ONLY),--only $(ONLY))
 SETUP_OPTIONS := $(if $(TORCH),--torch $(TORCH)) $(if $(TESTED),--tested)
 
-.PHONY: help setup run-all test lint lab data refresh student grade slides site test-browser reference-runs bench clean
+.PHONY: help setup run-all test lint lab data refresh student grade slides site test-browser test-device reference-runs bench clean
 
 help: ## this list
 	@echo "make TARGET [NAME=value ...]"
@@ -68,11 +69,15 @@ refresh: $(READY) ## execute the notebooks and store them with fresh outputs (ON
 student: $(READY) ## write the notebooks without solutions into build/student/
 	$(PY) tools/student.py
 
-grade: $(READY) ## grade what students handed in (SUBMISSIONS=folder, OUT=grades.csv)
-	$(PY) tools/grade.py $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(if $(OUT),--out "$(OUT)")
+grade: $(READY) ## grade what students handed in (SUBMISSIONS=folder OUT=grades.csv DEADLINE=)
+	$(PY) tools/grade.py $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(if $(OUT),--out "$(OUT)") \
+	  $(if $(DEADLINE),--deadline "$(DEADLINE)")
 
 test-browser: $(READY) $(READY_BOOK) $(READY_BROWSER) $(READY_SLIDES) ## try pages and JupyterLab in Chromium, where it is installed
 	$(PY) tools/test.py browser
+
+test-device: $(READY) ## run everything on a device that is not the CPU, made for this (needs a C++ compiler)
+	$(PY) tools/test.py device
 
 site: $(READY) $(READY_BOOK) ## make a book of the notebooks, to be read offline: build/site/index.html
 	$(PY) tools/site.py

@@ -52,22 +52,25 @@ class Muon(torch.optim.Optimizer):
 
     def _step(self, p, group):
         is_convolution = p.dim() == 4
-        grad = p.grad if is_convolution else p.grad + group["weight_decay"] * p
+        grad = p.grad if is_convolution else p.grad.add(p, alpha=group["weight_decay"])
         state = self.state[p]
         if not state:
             state["momentum_buffer"] = torch.zeros_like(p)
         velocity = state["momentum_buffer"].mul_(group["momentum"]).add_(grad)
-        change = grad + group["momentum"] * velocity if group["nesterov"] else velocity
+        change = grad.add(velocity, alpha=group["momentum"]) if group["nesterov"] else velocity
+        rate = group["lr"]
         if is_convolution:
             # Back to the first length, which the last step has left, before the next is measured
             # by it: a step of size 1 suits C_out filters of length 1, so a length of sqrt(C_out).
-            length = state.setdefault("length", p.norm())
+            if "length" not in state:
+                state["length"] = p.norm()
+            length, rate = state["length"], CONVOLUTION_RATE * rate
             some = length > 0  # filters of 0 have none to keep; asked by `if`, a GPU would wait
-            if group["lr"]:
+            if rate:
                 p.mul_(torch.where(some, length / p.norm(), 1.0))
             size = torch.where(some, length / math.sqrt(len(p)), 1.0)
-            change = CONVOLUTION_RATE * size * orthogonal(change.flatten(1)).view(p.shape)
-        p.sub_(group["lr"] * change)
+            change = size * orthogonal(change.flatten(1)).view(p.shape)
+        p.sub_(change, alpha=rate)
 
 
 def orthogonal(matrix, iterations=4):
@@ -85,5 +88,6 @@ def orthogonal(matrix, iterations=4):
     wide = wide / wide.norm().clamp(min=1e-12)  # all singular values at most 1
     for _ in range(iterations):
         square = wide @ wide.T
-        wide = a * wide + (b * square + c * square @ square) @ wide
+        sums = torch.addmm(square, square, square, beta=b, alpha=c)  # b s^2 + c s^4
+        wide = torch.addmm(wide, sums, wide, beta=a)
     return wide.T if matrix.shape[0] > matrix.shape[1] else wide

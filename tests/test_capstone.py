@@ -115,7 +115,8 @@ SOURCES = {  # name: (source, the error)
     "grows-unseen": (entry(GROW.format(", persistent=False")), "100,491 numbers, more than"),
     "other-shape": (entry(SWAP), "trained, it has 441 numbers, but fresh 490"),
     "raises": (entry("1 / 0"), "division by zero"),
-    "no-function": ("x = 1", "network"),
+    "no-network": ("x = 1", r"the file defines no function network\(classes\)"),
+    "no-train": ("network = print", r"no function train\(network, pictures, left\)"),
     "no-python": ("def", "invalid syntax"),
     "wrong-shape": (entry(more=", nn.Softmax(dim=0), nn.Unflatten(1, (2, 5))"), "answers of shape"),
 }
@@ -139,7 +140,7 @@ def judge(folder, *names):
     command = [sys.executable, str(ROOT / "tools" / "capstone.py"), *files, *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    rows = list(csv.DictReader(out.read_text("utf-8").splitlines()))
+    rows = list(csv.DictReader(out.read_text("utf-8-sig").splitlines()))
     return {row["entry"]: row for row in rows}, done.stdout
 
 
@@ -194,7 +195,7 @@ def test_it_goes_on_and_judges_a_changed_entry_again(contest):
 def test_an_entry_that_is_no_network_of_this_size_is_told_so(name):
     source, error = SOURCES[name]
     pictures = data.load_images("shapes", "train", limit=100)
-    with pytest.raises((ArithmeticError, LookupError, SyntaxError, ValueError), match=error):
+    with pytest.raises((ArithmeticError, NameError, SyntaxError, ValueError), match=error):
         numbers = bytes.fromhex(arena.learn(source, pictures, 1, 0))
         arena.answer(source, numbers, pictures, 100, 0)
 
@@ -338,7 +339,7 @@ def test_our_entries_keep_to_the_rules(name):
     ("arguments", "told"),
     [
         (["none.py"], "no file none.py"),
-        (["{own}", "{own}"], "the same name"),
+        (["{own}", "{own}"], "have the same name, plain: rename"),
         (["{own}", "--minutes", "0"], "must be above 0"),
         (["{own}", "--data", "no-such-folder"], "no-such-folder"),
         (["{own}", "--out", str(ROOT / "table.csv")], "use --out build/NAME.csv"),

@@ -38,7 +38,9 @@ OURS = {
         "def area(width, height):\n"
         "    ### BEGIN SOLUTION\n    return width * height\n    ### END SOLUTION"
     ),
-    "area-test": 'with checks.exercise("1.2"):\n    assert area(2, 3) == 6, "2 x 3 is 6"',
+    "area-test": (
+        'with checks.exercise("1.2"):\n    assert area(2, 3) == 6, "2 x 3 is 6"\nprint("2 x 3 = 6")'
+    ),
 }
 DOUBLE, AREA = (
     "def double(x):\n    return x + x",
@@ -94,6 +96,16 @@ def added_below(notebook):
     return notebook
 
 
+def constants(notebook):
+    """The answer needs values of another cell, and none of those that only look like it."""
+    cells = {cell.id: cell for cell in notebook.cells}
+    cells["double-code"].source = "def double(x):\n    y = half(4) * x\n    return y * ONE"
+    more = "ONE: int = 1\nhalf = lambda v: v / factor\nx = y = input()\nfactor = 9\nv = 1 / 0"
+    notebook.cells.append(new_code_cell(more, id="values"))
+    return notebook
+
+
+SAID = "Exercise 1.2: correct."
 HANG = "def double(x):\n    while True: pass"
 ENDLESS = "while True:\n    print('again' * 1000)\n"
 CHEAT = (
@@ -184,6 +196,15 @@ PLANTED = {
     "large_01.ipynb": (theirs(double_code=LARGE + DOUBLE), "error: OSError", "correct", ""),
     "leaves_01.ipynb": (theirs(double_code=LEAVES), *FINE),
     "essay.docx": ("Dear teacher", "", "", "not graded: a file .docx, not an .ipynb"),
+    "constants_01.ipynb": (constants(theirs()), *FINE),
+    "says-so_01.ipynb": (
+        theirs(area_code=f"def area(w, h):\n    print({SAID!r})\n    raise NotImplementedError"),
+        "correct",
+        "not attempted",
+        "",
+    ),
+    "01_tiny.ipynb": (theirs(), "correct", "correct", "whose is it?"),
+    "01_tiny (1).ipynb": (theirs(), "correct", "correct", "whose is it?"),
     "berta_01.ipynb": (theirs(), "correct", "correct", "one of 2 files"),
     "berta_01 (1).ipynb": (theirs(), "correct", "correct", "one of 2 files"),
     f"{ACCENTS}_01_tiny.ipynb": (theirs(), *FINE),
@@ -208,9 +229,12 @@ def python(code):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
 
 
-def run(folder, *options):
+LIMITS = ["--seconds", str(SECONDS), "--in-all", "60"]
+
+
+def run(folder, *options, limits=LIMITS):
     command = [sys.executable, str(ROOT / "tools" / "grade.py"), "in", "--out", "grades.csv"]
-    command += ["--notebooks", "ours", "--seconds", str(SECONDS), "--in-all", "60", *options]
+    command += ["--notebooks", "ours", *limits, *options]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8")
 
 
@@ -355,11 +379,27 @@ def test_it_goes_on_where_it_stopped(graded):
     lines = (folder / "grades.csv").read_text("utf-8-sig").splitlines(keepends=True)
     kept = [line for line in lines if not line.startswith("anna_01")]
     (folder / "grades.csv").write_text("".join(kept), "utf-8-sig")
-    result = run(folder)
+    (folder / "in" / "mystery.ipynb").unlink()
+    result = run(folder, limits=[])
     assert " files, 3 to grade" in result.stdout
     after = table(folder)
     assert after["wrong_01.ipynb"]["correct"] == "2" and after["anna_01.ipynb"]["correct"] == "2"
     assert after["hangs_01.ipynb"] == before["hangs_01.ipynb"]
+    assert after["late_01.ipynb"] == before["late_01.ipynb"]  # though no deadline was named
+    assert after["mystery.ipynb"]["remark"] == "no longer there"
+    assert " files, 2 to grade" in run(folder).stdout  # with new limits: hangs and carl
+
+
+def test_a_corrected_notebook_of_ours_judges_anew_and_a_students_copy_not_at_all(tmp_path):
+    path, digests = tmp_path / "anna_01.ipynb", []
+    path.write_text(json.dumps(theirs()))
+    for notebook in (ours(), without(ours(), "helper"), student_copy(ours())):
+        nbformat.write(notebook, tmp_path / "01_tiny.ipynb")
+        one = submissions.Submission(path, tmp_path, [submissions.Ours(tmp_path / "01_tiny.ipynb")])
+        digests.append(one.digest)
+    assert digests[0] != digests[1]
+    said = "not graded: our 01_tiny holds no solutions: take the teacher's notebooks"
+    assert one.ours is None and one.remarks == [said]
 
 
 def test_a_wrong_call_gets_a_sentence(tmp_path, capsys):
@@ -369,6 +409,7 @@ def test_a_wrong_call_gets_a_sentence(tmp_path, capsys):
         ([tmp_path / "none"], "no folder"),
         ([tmp_path, "--out", tmp_path / "none" / "table.csv"], "none that one may write to"),
         ([tmp_path, "--out", other], "not a table of grade.py"),
+        ([tmp_path, "--deadline", "30.11.2026 18:00"], 'write it as "2026-11-30 18:00"'),
     ]:
         with pytest.raises(SystemExit):
             grade.main([str(argument) for argument in arguments])

@@ -321,12 +321,17 @@ def test_student_copy(tmp_path, monkeypatch, capsys):
     (tmp_path / "student" / "renamed.ipynb").touch()
     path = tmp_path / "notebooks" / "00_a.ipynb"
     write(path, EXERCISE, "print(2)", "the answer is 2", tags=["solution"])
+    whole = nbformat.read(path, as_version=4)
+    said = [f"In {run}, 3." for run in ("the run stored here", "the run that is stored here")]
+    whole.cells += map(new_markdown_cell, said)
+    nbformat.write(whole, path)
     before = path.read_bytes()
     assert student.main() == 0
 
     (copy,) = (tmp_path / "student").iterdir()
     cells = nbformat.read(copy, as_version=4).cells
-    sources = {cell.id: cell.source for cell in cells}
+    assert [cell.source for cell in cells[-2:]] == ["In our run, 3."] * 2  # for a copy stores none
+    sources = {cell.id: cell.source for cell in cells[:-2]}
     expected = {"title": "# Title", "parameters": PARAMETERS, "step-2": STUDENTS}
     assert sources == {**expected, "step-3": "print(2)"}
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
@@ -489,10 +494,10 @@ def test_make_alone_lists_every_target():
         pytest.skip("no make here")
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True).stdout
     targets = (
-        "help setup run-all test lint lab data refresh student grade test-browser site "
+        "help setup run-all test lint lab data refresh student grade test-browser test-device site "
         "slides reference-runs bench"
     )
-    found = [line.split()[0] for line in shown.splitlines()[1:17]]
+    found = [line.split()[0] for line in shown.splitlines()[1:18]]
     assert found == [*targets.split(), "clean"]
 
 

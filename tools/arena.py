@@ -48,6 +48,9 @@ def begin(source, classes, seed):
     names = {"__name__": "entry"}
     torch.manual_seed(seed)
     exec(compile(source, "<entry>", "exec"), names)
+    for asked in ("network(classes)", "train(network, pictures, left)"):
+        if not callable(names.get(asked.partition("(")[0])):
+            raise NameError(f"the file defines no function {asked}")
     return names, names["network"](classes)
 
 

@@ -21,6 +21,7 @@ import secrets
 import signal
 import subprocess
 import sys
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -179,7 +180,7 @@ def load(out):
     """Return the rows of an earlier call by their key."""
     if not out.exists():
         return {}
-    with out.open(encoding="utf-8", newline="") as file:
+    with out.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         if reader.fieldnames != COLUMNS:
             raise ValueError(f"{out} is not a table of capstone.py: choose another --out")
@@ -187,9 +188,12 @@ def load(out):
 
 
 def store(out, rows):
-    """Write the whole table beside the old one, for our eyes only, then in its place."""
+    """Write the whole table beside the old one, for our eyes only, then in its place.
+
+    It begins with a mark by which Excel reads the accents.
+    """
     partial_out = out.with_name(f"{out.name}.partial")
-    with partial_out.open("w", encoding="utf-8", newline="") as file:
+    with partial_out.open("w", encoding="utf-8-sig", newline="") as file:
         os.chmod(partial_out, 0o600)
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -256,9 +260,9 @@ def parse(arguments):
         parser.error("Windows cannot fork: use WSL")
     if missing := [str(path) for path in chosen.entries if not path.is_file()]:
         parser.error(f"no file {', '.join(missing)}")
-    names = [path.stem for path in chosen.entries]
-    if len(set(names)) < len(names):
-        parser.error("two entries have the same name: rename one file")
+    names = Counter(path.stem for path in chosen.entries)
+    if twice := [name for name, count in names.items() if count > 1]:
+        parser.error(f"several entries have the same name, {', '.join(twice)}: rename the files")
     if ROOT.is_relative_to(chosen.out.resolve().parent):  # which cannot be hidden from them
         parser.error("entries could read a table that lies there: use --out build/NAME.csv")
     if chosen.minutes <= 0 or chosen.seeds < 1 or not 1 <= chosen.cores <= CORES:

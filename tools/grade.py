@@ -6,7 +6,8 @@ Only the answers are taken from a student's notebook: cells by their id, or wher
 that is asked for now stands, with the functions that it calls. All other cells, and the checks, are
 those of our copy. They run once; then each answer meets its check in a process of its own, with a
 time limit (sandbox.py says behind which walls). Interrupted, the next call goes on; a file that has
-changed is graded again. A subfolder is a student; without one, the file's name says who it is.
+changed, or whose checks have, is graded again. A subfolder of the first level is a student; without
+one, the file's name says who it is. The column `remark` is the program's, each time anew.
 
 Full marks are no proof: an answer runs beside its check, and could be written to deceive it. And
 strangers' code belongs in a container. This makes one and grades in it:
@@ -40,6 +41,8 @@ from tools.refresh import STORED  # noqa: E402
 from tools.submissions import Ours, answer, submissions_in  # noqa: E402
 
 PRINTED = 2**20  # characters that an answer may print
+SECONDS, IN_ALL = 30, 90  # for an exercise, for a notebook
+GONE = "no longer there"
 OUTCOMES = ("correct", "wrong", "error", "timed out", "not attempted", "missing")
 EXERCISES = [f"exercise {n}" for n in range(1, 13)]
 COLUMNS = ["file", "student", "notebook", "correct", "of", "remark", *EXERCISES, "sha256"]
@@ -85,8 +88,8 @@ def judge(sources, number, ours):
         return f"wrong: {' '.join(str(error).split())[:300]}"
     except BaseException as error:
         return f"error: {last_line(error)}"
-    correct = printed.getvalue().endswith(f"Exercise {number}: correct.\n")
-    return "correct" if correct else "not attempted"
+    said = [s for s in printed.getvalue().splitlines() if s.startswith(f"Exercise {number}: ")]
+    return "correct" if said[-1:] == [f"Exercise {number}: correct."] else "not attempted"
 
 
 def last_line(error):
@@ -155,6 +158,7 @@ def store(out, rows):
 def summarise(rows, series):
     """Print each remark, and how often each exercise had which outcome and complaint."""
     print(*(f"{row['file']}: {row['remark']}" for row in rows.values() if row["remark"]), sep="\n")
+    rows = {file: row for file, row in rows.items() if row["remark"] != GONE}
     print("\nexercise " + "".join(f"{name:>15}" for name in OUTCOMES) + "  most often")
     for ours in series:
         graded = [row for row in rows.values() if row["notebook"] == ours.stem and row["of"]]
@@ -172,9 +176,10 @@ def parse(arguments):
     parser.add_argument("submissions", type=Path, help="the folder that holds the students' files")
     parser.add_argument("--out", type=Path, default=Path("grades.csv"), help="the table (CSV)")
     deadline = 'as "2026-11-30 18:00"; a file\'s own time tells, which copying may change'
-    parser.add_argument("--deadline", type=datetime.fromisoformat, help=deadline)
-    parser.add_argument("--seconds", type=float, default=30, help="for an exercise (30)")
-    parser.add_argument("--in-all", type=float, default=90, help="seconds for a notebook (90)")
+    parser.add_argument("--deadline", type=moment, help=deadline)
+    again = "given, what timed out is graded again"
+    parser.add_argument("--seconds", type=float, help=f"for an exercise ({SECONDS}); {again}")
+    parser.add_argument("--in-all", type=float, help=f"seconds for a notebook ({IN_ALL}); {again}")
     parser.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="our copies")
     chosen = parser.parse_args(arguments)
     if not hasattr(os, "fork"):
@@ -184,11 +189,21 @@ def parse(arguments):
     if not os.access(chosen.out.parent, os.W_OK):
         parser.error(f"no folder {chosen.out.parent}, or none that one may write to")
     chosen.notebooks = chosen.notebooks.resolve()
+    chosen.patient = bool(chosen.seconds or chosen.in_all)
+    chosen.seconds, chosen.in_all = chosen.seconds or SECONDS, chosen.in_all or IN_ALL
     try:
         chosen.known = load(chosen.out)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     return chosen
+
+
+def moment(text):
+    """Return the date and time that a text names."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r}: write it as "2026-11-30 18:00"') from None
 
 
 def graded(group, ours, chosen):
@@ -208,11 +223,16 @@ def graded(group, ours, chosen):
                 yield one, ["error: it ended the grader"] * len(ours.exercises)
 
 
-def row_of(one, old):
+def row_of(one, old, chosen):
     """Return a submission's row, with the outcomes of the same file's old row, if it was graded."""
     row = dict.fromkeys(COLUMNS, "")
-    if one.ours and old["sha256"] == one.digest:
+    again = chosen.patient and any(old[column].startswith("timed out") for column in EXERCISES)
+    if one.ours and old["sha256"] == one.digest and not again:
         row.update(old)
+    if old["sha256"] == one.digest and not chosen.deadline:  # an earlier call had one
+        one.remarks[:0] = [
+            said for said in old["remark"].split("; ") if said.startswith("late by ")
+        ]
     row.update(file=one.file, student=one.student, sha256=one.digest)
     return row | {"remark": "; ".join(one.remarks), "notebook": one.ours.stem if one.ours else ""}
 
@@ -224,8 +244,10 @@ def main(arguments=None):
     series = [Ours(path) for path in sorted(chosen.notebooks.glob("[0-9]*.ipynb"))]
     out, rows, waiting, ours_fails = chosen.out, chosen.known, defaultdict(list), False
     everything = submissions_in(chosen.submissions, series, chosen.deadline, out.resolve())
+    for file in rows.keys() - {one.file for one in everything}:
+        rows[file]["remark"] = GONE  # its marks stay: it may have been another folder's
     for one in everything:
-        rows[one.file] = row_of(one, rows.get(one.file, {"sha256": None}))
+        rows[one.file] = row_of(one, rows.get(one.file, dict.fromkeys(COLUMNS, "")), chosen)
         if one.ours and not rows[one.file]["of"]:
             waiting[one.ours].append(one)
             rows[one.file]["remark"] = "; ".join(["not graded yet", *one.remarks])

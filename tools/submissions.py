@@ -7,8 +7,10 @@ import ast
 import hashlib
 import json
 import re
+import symtable
 import unicodedata
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime
 
 import nbformat
@@ -41,6 +43,7 @@ class Ours:
 
     def __init__(self, path):
         self.stem, self.ordinary, self.exercises, own = path.stem, [], {}, []
+        self.digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
         cells = nbformat.read(path, as_version=4).cells
         cells = [cell for cell in cells if cell.cell_type == "code"]
         for cell in cells:
@@ -50,6 +53,7 @@ class Ours:
                 self.ordinary.append((cell.id, cell.source))
             if own and (found := CHECK.search(cell.source)):
                 self.exercises[found[1]], own = Exercise(own), []
+        self.made = made(*(s for _, source in self.ordinary for s in statements(source) or []))
         self.ids = {cell.id for cell in cells}
         self.answers = set().union(*(exercise.answers for exercise in self.exercises.values()))
         self.asked = set().union(*(exercise.asked for exercise in self.exercises.values()))
@@ -69,6 +73,7 @@ class Submission:
         try:
             self.cells = self._read(path)
             self.ours = self._find(path.stem, series)
+            self.digest += f" by {self.ours.digest}"  # corrected checks judge anew
             handed_in = datetime.fromtimestamp(path.stat().st_mtime, deadline and deadline.tzinfo)
             if deadline and (late := handed_in - deadline).total_seconds() > 0:
                 self.remarks.append(f"late by {str(late).partition('.')[0]}")
@@ -101,13 +106,15 @@ class Submission:
         known = Counter(cell_id for ours in series for cell_id in ours.ids)
         shared = {ours: sum(known[i] == 1 for i in ours.ids & theirs) for ours in series}
         best = max(series, key=shared.get, default=None)
-        if best and shared[best]:
-            return best
-        numbers = re.findall(r"(?<!\d)\d\d(?!\d)", stem)
-        named = [ours for ours in series if ours.stem[:2] in numbers]
-        if len(named) != 1:
-            raise ValueError("which notebook is it? Neither its cells nor its name say so")
-        return named[0]
+        if not best or not shared[best]:
+            numbers = re.findall(r"(?<!\d)\d\d(?!\d)", stem)
+            named = [ours for ours in series if ours.stem[:2] in numbers]
+            if len(named) != 1:
+                raise ValueError("which notebook is it? Neither its cells nor its name say so")
+            best = named[0]
+        if not best.exercises:
+            raise ValueError(f"our {best.stem} holds no solutions: take the teacher's notebooks")
+        return best
 
 
 def submissions_in(folder, series, deadline=None, except_for=None):
@@ -120,7 +127,9 @@ def submissions_in(folder, series, deadline=None, except_for=None):
             found.append(Submission(path, folder, series, deadline))
     files = Counter((one.student.casefold(), one.ours) for one in found if one.ours)
     for one in found:
-        if (count := files[one.student.casefold(), one.ours]) > 1:
+        if not one.student:
+            one.remarks.append("whose is it? Neither a folder nor its name says so")
+        elif (count := files[one.student.casefold(), one.ours]) > 1:
             one.remarks.append(f"one of {count} files of this student")
     return found
 
@@ -141,8 +150,9 @@ def student_of(name, stem):
 def answer(cells, exercise, ours):
     """Return the sources to run for an exercise; none if nothing defines what it asks for.
 
-    The cell of an answer is taken whole; of the student's other cells, the definitions that it
-    needs. Of several definitions the last counts, as it did when the student ran the notebook.
+    The cell of an answer is taken whole; of the student's other cells, what it needs: definitions,
+    and values that our notebook does not give. Of several definitions the last counts, as it did
+    when the student ran the notebook.
     """
     own, others = {}, {}  # sources and statements, by their place
     for n, (cell_id, source) in enumerate(cells):
@@ -156,7 +166,7 @@ def answer(cells, exercise, ours):
     broken = None in parts  # run all the same, for the student to be told why
     whole = [statement for part in parts for statement in part or []]
     needed, chosen = exercise.asked | read(*whole) | {"*"}, {}
-    others = {place: s for place, s in others.items() if defines(s, exercise.asked)}
+    others = {place: s for place, s in others.items() if defines(s, exercise.asked, ours.made)}
     while new := {p: s for p, s in others.items() if p not in chosen and made(s) & needed}:
         chosen |= new
         needed |= read(*new.values())
@@ -174,9 +184,10 @@ def statements(source):
         return None
 
 
-def defines(statement, asked):
-    """Say whether a statement does no more than define, or makes one of the names asked for."""
-    return isinstance(statement, DEFINITIONS) or bool(made(statement) & asked)
+def defines(statement, asked, given):
+    """Say whether a statement defines, assigns names that are not given, or makes one asked for."""
+    assigns = isinstance(statement, (ast.Assign, ast.AnnAssign)) and not made(statement) & given
+    return assigns or isinstance(statement, DEFINITIONS) or bool(made(statement) & asked)
 
 
 def made(*trees):
@@ -194,5 +205,12 @@ def made(*trees):
 
 
 def read(*trees):
-    """Return all names that occur in statements."""
-    return {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    """Return the names that statements take from outside: no function's own, such as its loop's."""
+    names, tables = set(), []
+    with suppress(SyntaxError):  # a `return` outside of a function
+        whole = ast.unparse(ast.Module(list(trees), []))
+        tables.append(symtable.symtable(whole, "answer", "exec"))
+    for table in tables:
+        tables += table.get_children()
+        names |= {s.get_name() for s in table.get_symbols() if s.is_global() or table is tables[0]}
+    return names

@@ -1,8 +1,9 @@
 """Check everything, as CI does: code, units, stored outputs, and a folder of pictures.
 
-python tools/test.py              all steps but `browser`, then a summary
+python tools/test.py              all steps but the last two below, then a summary
 python tools/test.py lint unit    only these
 python tools/test.py browser      pages and JupyterLab in Chromium (it needs the extra `browser`)
+python tools/test.py device       all notebooks on a device that is not the CPU, made for this
 
 Units and notebooks run beside each other, one thread a process: on two cores that takes least time.
 """
@@ -26,8 +27,9 @@ STEPS = {
     "student": ["tools/student.py"],
     "folder": ["tools/any_folder.py two"],
     "browser": ["-m pytest tests/browser"],
+    "device": ["-m pytest tests/device"],
 }
-APART = ("browser",)  # only when asked for
+APART = ("browser", "device")  # only when asked for
 TOGETHER = ("unit", "notebooks")  # the two long ones
 
 
