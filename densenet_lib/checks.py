@@ -4,7 +4,9 @@ Used in every notebook; the tests show for each check that it can fail.
 """
 
 import copy
+import sys
 from contextlib import contextmanager
+from types import FunctionType
 
 import torch
 from torch import nn
@@ -75,7 +77,12 @@ def randomise(module, generator):
 
 @contextmanager
 def exercise(number):
-    """Report on an exercise: correct, not attempted yet, or (by AssertionError) what is wrong."""
+    """Report on an exercise: correct, not attempted yet, or (by AssertionError) what is wrong.
+
+    A name that the check gives to something else may have been a function of the learner's.
+    """
+    names = sys._getframe(2).f_globals  # of the cell, past the context manager
+    functions = {name: one for name, one in names.items() if isinstance(one, FunctionType)}
     try:
         yield
     except NotImplementedError as error:
@@ -84,6 +91,13 @@ def exercise(number):
                 f"{error}: is its name misspelt, or its indentation off?"
             ) from None
         print(f"Exercise {number}: not attempted yet.")
+    except TypeError as error:
+        lost = [name for name, function in functions.items() if names.get(name) is not function]
+        if "not callable" not in str(error) or not lost:
+            raise
+        raise AssertionError(
+            f"the check has a {lost[0]} of its own, which has replaced yours: name it my_{lost[0]}"
+        ) from None
     else:
         print(f"Exercise {number}: correct.")
 

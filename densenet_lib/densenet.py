@@ -180,9 +180,10 @@ class DenseNet(nn.Module):
 
     def _require_images(self, images):
         """Raise ValueError, in a sentence, for a batch that this network cannot read."""
-        if images.dim() != 4 or images.shape[1] != 3:
+        reads = getattr(self.features.conv0, "in_channels", 3)  # exchanged, it may read grey ones
+        if images.dim() != 4 or images.shape[1] != reads:
             raise ValueError(
-                f"images have shape {tuple(images.shape)}: this network reads (N, 3, H, W), "
+                f"images have shape {tuple(images.shape)}: this network reads (N, {reads}, H, W), "
                 "so give it batches of RGB pictures with the channels second"
             )
         height, width = (self._final_size(size) for size in images.shape[2:])

@@ -57,7 +57,7 @@ def make_efficient(network):
     function stay as they are, and so does everything in evaluation mode and under `no_grad`. While
     it trains, the modules inside a block are not called, so hooks on them do not fire, those of
     `torch.nn.utils.prune` included; a gradient cannot be differentiated once more, nor taken by
-    `torch.func.grad`.
+    `torch.func.grad`. A part that is exchanged afterwards may go unseen: call this again.
 
     Raises: TypeError for a network without dense blocks, or with parts of another kind in them.
     """

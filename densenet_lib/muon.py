@@ -62,12 +62,11 @@ class Muon(torch.optim.Optimizer):
         if is_convolution:
             # Back to the first length, which the last step has left, before the next is measured
             # by it: a step of size 1 suits C_out filters of length 1, so a length of sqrt(C_out).
-            if "length" not in state:
-                state["length"] = p.norm()
-            length, rate = state["length"], CONVOLUTION_RATE * rate
-            some = length > 0  # filters of 0 have none to keep; asked by `if`, a GPU would wait
+            now, rate = p.norm(), CONVOLUTION_RATE * rate
+            length = state.setdefault("length", now)
+            some = (length > 0) & (now > 0)  # else there is none to keep; for `if` a GPU would wait
             if rate:
-                p.mul_(torch.where(some, length / p.norm(), 1.0))
+                p.mul_(torch.where(some, length / now, 1.0))
             size = torch.where(some, length / math.sqrt(len(p)), 1.0)
             change = size * orthogonal(change.flatten(1)).view(p.shape)
         p.sub_(change, alpha=rate)

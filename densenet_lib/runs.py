@@ -104,6 +104,8 @@ class Run:
             self._try_last_batch()
             if self.speed.compile:
                 _require_compiler(self.device)
+            if self.speed.efficient:
+                _require_dense(self.network)
 
     def __iter__(self):
         if self._begun and not self._complete():
@@ -354,6 +356,14 @@ def _require_compiler(device):
             f"torch.compile does not work here ({kind}): install a C++ compiler, for a "
             "GPU Triton, or leave out --compile."
         ) from None
+
+
+def _require_dense(network):
+    """Refuse, before work is lost, to train efficiently what has no efficient kind."""
+    try:
+        make_efficient(copy.deepcopy(network))
+    except TypeError as error:
+        raise ValueError(f"{error} So leave out --efficient.") from None
 
 
 def whole_epoch(records):

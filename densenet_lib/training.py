@@ -146,7 +146,8 @@ def train(
             epochs: passes over the batches.  recipe: a Recipe; None takes the defaults.
             validation: batches to evaluate on after each epoch.  amp: forward pass in bfloat16.
             optimizer, after: to go on with an interrupted run, its optimizer and its last Record
-            (batches must give the pass that was interrupted).
+            (batches must give the pass that was interrupted). Any optimizer will do; all its groups
+            step at the rate of the recipe.
     Parts that the caller has put into evaluation mode in a model that is in training mode, such as
     frozen batch norms, stay in it.
     Raises: FloatingPointError for a loss that is not a number: it names the step and what to try;

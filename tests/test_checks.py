@@ -198,6 +198,26 @@ def test_exercise_reports(capsys):
     assert capsys.readouterr().out == ("Exercise 1.1: correct.\nExercise 1.2: not attempted yet.\n")
 
 
+REPLACED = """
+def count(x):
+    return x
+
+def answer(x):
+    return count(x)
+
+with checks.exercise("1.4"):
+    count = 3
+    assert answer(count) == count
+"""
+
+
+def test_a_function_that_the_check_replaces_is_named():
+    with pytest.raises(AssertionError, match="a count of its own, which has replaced yours: name"):
+        exec(REPLACED, {"checks": checks})
+    with pytest.raises(TypeError, match="not callable"):
+        exec(REPLACED.replace("count = 3", "count(3)()"), {"checks": checks})
+
+
 @pytest.mark.parametrize(
     "answer", [0.75, torch.tensor(0.75), np.float32(0.75), Fraction(3, 4), 0.75 + 1e-9]
 )

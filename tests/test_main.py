@@ -75,6 +75,14 @@ def test_an_efficient_run_is_evaluated_like_any_other(tmp_path, capsys):
     assert main(["evaluate", str(tmp_path / "checkpoint.pt"), "--data", "shapes"]) == 0
 
 
+def test_what_has_no_efficient_kind_is_told_before_it_trains(tmp_path, capsys):
+    net = '{"kind": "residual", "block_config": [1], "widths": [4]}'
+    options = ["--net", net, "--data", "shapes", "--limit", "20", "--efficient"]
+    assert main(["train", *options, "--out", str(tmp_path / "run")]) == 2
+    assert "ResidualNet has no dense block" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_evaluate_agrees_with_the_end_of_training(trained, tmp_path, capsys):
     answers = tmp_path / "answers.pt"
     assert main(["evaluate", str(trained), "--data", "shapes", "--answers", str(answers)]) == 0

@@ -130,6 +130,17 @@ def test_a_step_asks_for_no_value():
         optimizer.step()
 
 
+def test_filters_that_were_set_to_zero_begin_anew():
+    convolution = nn.Conv2d(3, 6, 3, bias=False)
+    optimizer = Muon(convolution.parameters(), lr=0.1)
+    for _ in gradients(convolution, 3):
+        optimizer.step()
+        nn.init.zeros_(convolution.weight)
+    for _ in gradients(convolution, 2):
+        optimizer.step()
+    assert convolution.weight.isfinite().all() and convolution.weight.norm() > 0.01
+
+
 def test_filters_of_zeros_begin_to_learn():
     convolution = nn.Conv2d(3, 6, 3, bias=False)
     nn.init.zeros_(convolution.weight)

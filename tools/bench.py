@@ -375,10 +375,13 @@ def main():
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     print("time: of a step, against the first line of its group (median, lowest to highest)")
     print(LINE.format("", "images/s", "time", "", "MiB/image", "peak MiB"))
-    found = {"about": about, "training": []}
-    for title, ways in groups_of(chosen):
-        if chosen.only in title:
-            found["training"] += compare(title, ways, chosen.device, turns, seconds)
+    found, groups = {"about": about, "training": []}, groups_of(chosen)
+    wanted = [(title, ways) for title, ways in groups if chosen.only in title]
+    if not wanted:
+        titles = "\n  ".join(title for title, _ in groups)
+        parser.error(f"no title has {chosen.only!r} in it; there are\n  {titles}")
+    for title, ways in wanted:
+        found["training"] += compare(title, ways, chosen.device, turns, seconds)
     if not chosen.only:
         found["by_depth"] = depths(chosen.quick)
         found["feeding"] = feeding(turns)

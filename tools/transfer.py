@@ -6,6 +6,7 @@ Draws its own folder of glyphs, larger than the notebook's and without awkward f
 with the notebook's own functions. The test pictures are used by the runs that count, once each.
 """
 
+import argparse
 import itertools
 import json
 import sys
@@ -53,6 +54,9 @@ def pictures(shipped):
 
 def main():
     """Measure what is missing, run by run; each is written when it is done."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     nb = definitions(NOTEBOOK)
     pool, held_out, test = pictures(nb.SHIPPED)
     found = json.loads(TO.read_text()) if TO.exists() else {"tried": {}, "chosen": {}, "runs": {}}

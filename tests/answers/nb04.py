@@ -31,6 +31,14 @@ ANSWERS = {
         ],
         "wrong": [
             (
+                "out = [num_init_features]\n"
+                "for layers in block_config:\n"
+                "    out.append(out[-1] + layers * growth_rate)\n"
+                "    out.append(out[-1] if compression == 1 else out[-1] // 2)\n"
+                "return out[:-1]",
+                "[8, 12, 9, 17]",
+            ),
+            (
                 "channels = [num_init_features]\n"
                 "for layers in block_config:\n"
                 "    channels.append(channels[-1] + layers * growth_rate)\n"

@@ -39,6 +39,13 @@ ANSWERS = {
             CARRY + "return torch.tensor(float((c + 1) * classes))",
         ],
         "wrong": [
+            (
+                "c = channels\n"
+                "for n in block_config[:-1]:\n"
+                "    c = round((c + n * growth_rate) / 2)\n"
+                "return (c + block_config[-1] * growth_rate + 1) * classes",
+                "round down",
+            ),
             (CARRY + "return c * classes", "a bias for each class"),
             (
                 "c = channels\n"
@@ -125,6 +132,23 @@ ANSWERS = {
             "return changed",
         ],
         "wrong": [
+            (
+                "import copy\n"
+                "c = copy.deepcopy(network)\n"
+                "old = network.classifier\n"
+                "c.classifier = nn.Linear(old.in_features, classes)\n"
+                "c.classifier.weight.data = old.weight.data[-classes:].clone()\n"
+                "return c",
+                "rows of the old",
+            ),
+            (
+                "import copy\n"
+                "c = copy.deepcopy(network)\n"
+                "c.classifier = nn.Linear(network.classifier.in_features, classes)\n"
+                "c.classifier.bias.data = network.classifier.bias.data[:classes].clone()\n"
+                "return c",
+                "rows of the old",
+            ),
             (
                 "network.classifier = nn.Linear(network.classifier.in_features, classes)\n"
                 "return network",

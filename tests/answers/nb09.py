@@ -94,6 +94,16 @@ ANSWERS = {
             "return [c.mean(dim=1) for c in chain] if alike else None",
         ],
         "wrong": [
+            (
+                "chain = []\n"
+                "for v in matrices:\n"
+                "    p = v.split(len(v), dim=1)\n"
+                "    if any(abs(q.sum() - p[0].sum()) > 1e-9 for q in p):\n"
+                "        return None\n"
+                "    chain.append(p[0])\n"
+                "return chain",
+                "differs from its others",
+            ),
             ("return [v[:, : len(v)] for v in matrices]", "part 0 of layer 1 differs"),
             ("return None", "these are tied"),
             ("return matrices", "3 matrices 2x2"),

@@ -9,6 +9,10 @@ ANSWERS = {
             "return int(math.log(limit, GROWTH**0.5)) + 1.0",
         ],
         "wrong": [
+            (
+                "return max(n for n in range(1, 50) if GROWTH ** ((n - 1) / 2) <= limit)",
+                "too early",
+            ),
             ("return math.floor(2 * math.log(limit) / math.log(GROWTH))", "one more"),
             ("return 1 + math.floor(math.log(limit) / math.log(GROWTH))", "of the square"),
             ("return 1 + 2 * math.log(limit) / math.log(GROWTH)", "48 layers"),
@@ -18,6 +22,10 @@ ANSWERS = {
     },
     "10.2": {
         "right": [
+            "s = 1.467\n"
+            "for i in range(1, sums):\n"
+            "    s *= 1 + 1.467 / (v + 0.682 * i)\n"
+            "return math.sqrt(s)",
             "square = GROWTH\n"
             "for i in range(1, sums):\n"
             "    square *= 1 + GROWTH / (v + i / GROWTH)\n"

@@ -22,6 +22,18 @@ ANSWERS = {
             "return sum(kept) ** 2 / sum(v * v for v in kept) if kept else 0.0",
         ],
         "wrong": [
+            (
+                "if sum(values) <= 0:\n"
+                "    return 0\n"
+                "v = [max(x, 0) for x in values]\n"
+                "return sum(v) ** 2 / sum(x * x for x in v)",
+                "clamp each",
+            ),
+            (
+                "v = [max(x, 0) for x in values]\n"
+                "return sum(v) ** 2 / (sum(x * x for x in v) + 1e-8)",
+                "small values",
+            ),
             ("return len([v for v in values if v > 0])", "(2 + 1 + 1)"),
             ("return sum(values) ** 2 / sum(v**2 for v in values)", "below 0"),
             ("return sum(values) / max(values)", "(2 + 1 + 1)"),

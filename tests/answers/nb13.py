@@ -39,6 +39,7 @@ ANSWERS = {
     },
     "13.2": {
         "right": [
+            "v += eps\nscale = weight / v.sqrt()\nbias -= m * scale\nreturn scale, bias",
             "i = torch.rsqrt(v + eps)\nreturn [weight * i, bias - m * weight * i]",
             "scale = weight * (v + eps) ** -0.5\nreturn scale, -m * scale + bias",
         ],
@@ -46,7 +47,7 @@ ANSWERS = {
             ("scale = weight / (v + eps)\nreturn scale, bias - m * scale", "the root of"),
             ("scale = weight / (v.sqrt() + eps)\nreturn scale, bias - m * scale", "under the root"),
             ("return weight / (v + eps).sqrt(), bias - m", "multiplied by scale"),
-            ("scale = weight / (v + eps).sqrt()\nreturn scale, bias + m * scale", "the shift"),
+            ("scale = weight / (v + eps).sqrt()\nreturn scale, bias + m * scale", "what is added"),
             ("return weight / (v + eps).sqrt()", "return scale, shift"),
             ("return weight / (v + eps).sqrt(), 0.0", "one number a channel"),
             ("return weight / (v + eps).sqrt(), bias[:3]", "one number a channel"),
@@ -54,6 +55,11 @@ ANSWERS = {
     },
     "13.3": {
         "right": [
+            "i = (x.square().mean() + eps).rsqrt()\n"
+            "dot = (g * x).sum()\n"
+            "g *= weight * i\n"
+            "g -= weight * i**3 * dot * x / len(x)\n"
+            "return g",
             "i = 1 / ((x @ x) / len(x) + eps).sqrt()\n"
             "return weight * i * (g - x * i**2 * (g @ x) / len(x))",
             "i = (x.square().mean() + eps).rsqrt()\n"
@@ -87,6 +93,10 @@ ANSWERS = {
     },
     "13.4": {
         "right": [
+            "s = norm.weight / (norm.running_var + norm.eps).sqrt()\n"
+            "kernel = conv.weight\n"
+            "kernel *= s.view(-1, 1, 1, 1)\n"
+            "return kernel, norm.bias - norm.running_mean * s",
             "i = torch.rsqrt(norm.running_var + norm.eps)\n"
             "kernel = conv.weight * (norm.weight * i)[:, None, None, None]\n"
             "return [kernel, norm.bias - norm.weight * norm.running_mean * i]",
@@ -95,6 +105,11 @@ ANSWERS = {
             "return kernel, norm.bias - scale * norm.running_mean",
         ],
         "wrong": [
+            (
+                "s = norm.weight / (norm.running_var + 1e-5).sqrt()\n"
+                "return conv.weight * s.view(-1, 1, 1, 1), norm.bias - norm.running_mean * s",
+                "with eps?",
+            ),
             (
                 "scale = norm.weight / (norm.running_var + norm.eps).sqrt()\n"
                 "return conv.weight * scale.view(-1, 1, 1, 1), norm.bias",

@@ -10,6 +10,15 @@ ANSWERS = {
         ],
         "wrong": [
             (
+                "hours = 3 * macs * pictures * passes // macs_per_second // 3600\n"
+                "return hours, hours * watts / 1000",
+                "an hour and a half",
+            ),
+            (
+                "return 3 * macs * pictures * passes / macs_per_second / 3600",
+                "return hours, kilowatt-hours",
+            ),
+            (
                 "hours = macs * pictures * passes / macs_per_second / 3600\n"
                 "return hours, hours * watts / 1000",
                 "twice the forward one",
@@ -78,6 +87,10 @@ ANSWERS = {
         ],
         "wrong": [
             (
+                "return q * (q / p) ** math.log2(f / wanted)",
+                "to a third",
+            ),
+            (
                 "slope = (f - e) / (q - p)\nreturn q + (wanted - f) / slope",
                 "in passes",
             ),
@@ -94,6 +107,10 @@ ANSWERS = {
     },
     "14.4": {
         "right": [
+            "for s in range(0, len(order), batch_size):\n"
+            "    b = order[s : s + batch_size]\n"
+            "    n = len(b)\n"
+            "    yield b[n * number // processes : n * (number + 1) // processes]",
             "batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]\n"
             "cut = [torch.tensor(batch).tensor_split(processes) for batch in batches]\n"
             "return [parts[number].tolist() for parts in cut]",
@@ -106,6 +123,27 @@ ANSWERS = {
             "return shares",
         ],
         "wrong": [
+            (
+                "shares = []\n"
+                "for s in range(0, len(order), batch_size):\n"
+                "    b = order[s : s + batch_size]\n"
+                "    each = len(b) // processes\n"
+                "    end = (number + 1) * each if number < processes - 1 else len(b)\n"
+                "    shares.append(b[number * each : end])\n"
+                "return shares",
+                "differ by one at most",
+            ),
+            (
+                "shares = []\n"
+                "for s in range(0, len(order), batch_size):\n"
+                "    b = order[s : s + batch_size]\n"
+                "    n = len(b)\n"
+                "    share = b[n * number // processes : n * (number + 1) // processes]\n"
+                "    if share:\n"
+                "        shares.append(share)\n"
+                "return shares",
+                "each gets 2 shares",
+            ),
             (
                 "batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]\n"
                 "return [batch[::processes] for batch in batches]",

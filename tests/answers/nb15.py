@@ -3,6 +3,11 @@
 ANSWERS = {
     "15.1": {
         "right": [
+            "import numpy as np\n"
+            "c = np.bincount(labels.numpy(), minlength=classes)\n"
+            "w = np.zeros(classes)\n"
+            "w[c > 0] = len(labels) / (c > 0).sum() / c[c > 0]\n"
+            "return w",
             "counts = torch.stack([(labels == c).sum() for c in range(classes)])\n"
             "occurring = counts > 0\n"
             "weights = torch.zeros(classes)\n"
@@ -13,6 +18,18 @@ ANSWERS = {
             "return weights / weights[labels].mean()",
         ],
         "wrong": [
+            (
+                "c = labels.bincount(minlength=classes)\n"
+                "return torch.where(c > 0, len(labels) / (classes - 1) / c.clamp(min=1), 0.0)",
+                "each of the two",
+            ),
+            (
+                "c = labels.bincount(minlength=classes).float()\n"
+                "w = len(labels) / (c > 0).sum() / c\n"
+                "w[w == w.max()] = 0\n"
+                "return w",
+                "each of the two",
+            ),
             (
                 "counts = labels.bincount(minlength=classes)\n"
                 "return len(labels) / ((counts > 0).sum() * counts)",
@@ -65,6 +82,12 @@ ANSWERS = {
             "return torch.tensor(hits)",
         ],
         "wrong": [
+            (
+                "both = torch.cat([test, train, train.flip(3)])\n"
+                "_, place, count = both.unique(dim=0, return_inverse=True, return_counts=True)\n"
+                "return count[place[: len(test)]] > 1",
+                "twice in test",
+            ),
             (
                 "seen = {one.numpy().tobytes() for one in train}\n"
                 "return torch.tensor([one.numpy().tobytes() in seen for one in test])",

@@ -45,6 +45,11 @@ ANSWERS = {
             "return self.pool(self.drop(self.conv(F.relu(self.norm(x)))))",
         ],
         "wrong": [
+            (
+                "h = self.conv(self.relu(self.norm(x)))\n"
+                "return self.pool(F.dropout(h, 0.5, self.training))",
+                "training mode",
+            ),
             ("return super().forward(x)", "there is still no ReLU"),
             ("return self.pool(self.drop(self.relu(self.conv(self.norm(x)))))", "in front of"),
             ("return self.pool(self.drop(self.conv(self.norm(self.relu(x)))))", "behind the norm"),
@@ -112,6 +117,20 @@ ANSWERS = {
             "    nn.init.normal_(kernel, std=math.sqrt(2 / (h * w * C)))",
         ],
         "wrong": [
+            (
+                "for m in network.modules():\n"
+                "    if isinstance(m, nn.Conv2d):\n"
+                "        std = (2 / m.weight[:, 0].numel()) ** 0.5\n"
+                "        m.weight = nn.Parameter(torch.randn_like(m.weight) * std)",
+                "the same parameter",
+            ),
+            (
+                "for m in network.modules():\n"
+                "    if isinstance(m, nn.Conv2d):\n"
+                "        torch.manual_seed(0)\n"
+                '        nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")',
+                "draw each anew",
+            ),
             ("clinic.patient_4(network)", "fan-in"),
             ("network.reset_parameters()", "leave it alone"),  # it draws the classifier anew
             (
@@ -290,6 +309,11 @@ ANSWERS = {
             "return torch.stack([images[i] for i in numbers]), labels[numbers]",
         ],
         "wrong": [
+            (
+                "order = torch.randperm(40, generator=generator)\n"
+                "return images[order], labels[order]",
+                "41 pictures",
+            ),
             ("return clinic.patient_8(images, labels, generator)", "not with their pictures"),
             ("return images, labels", "the old one"),
             (

@@ -6,6 +6,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/EmptyTensor.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/detail/PrivateUse1HooksInterface.h>
 #include <ATen/native/TensorShape.h>
 #include <ATen/ops/_reshape_alias_native.h>
@@ -117,8 +118,9 @@ const Tensor& resize_storage(const Tensor& self, IntArrayRef sizes, optional<at:
 const std::set<std::string> TAKE_CPU_INDICES{
     "aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"};
 
-void refuse_mixed(const Tensor& t, const std::string& name, bool is_index) {
-  bool number = t.defined() && t.dim() == 0;  // one number may come from anywhere
+void refuse_mixed(const Tensor& t, const std::string& name, bool is_index = false,
+    bool is_written = false) {
+  bool number = t.defined() && t.dim() == 0 && !is_written;  // one may come from anywhere
   TORCH_CHECK(!t.defined() || is_ours(t) || number || is_index,
       "Expected all tensors to be on the same device: ", name, " got one of shape ", t.sizes(),
       " on the CPU");
@@ -135,12 +137,13 @@ void on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   for (size_t i = 0; i < given.size(); ++i) {
     IValue& value = (*stack)[first + i];
     if (value.isTensor()) {
-      refuse_mixed(value.toTensor(), name, false);
+      const auto* alias = arguments[i].alias_info();
+      refuse_mixed(value.toTensor(), name, false, alias && alias->isWrite());
       value = lend(value.toTensor());
     } else if (value.isTensorList()) {
       c10::List<Tensor> lent;
       for (const Tensor& t : value.toTensorVector()) {
-        refuse_mixed(t, name, false);
+        refuse_mixed(t, name);
         lent.push_back(lend(t));
       }
       value = lent;
@@ -233,7 +236,7 @@ Tensor convolution(const Tensor& x, const Tensor& kernel, const optional<Tensor>
     IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, bool transposed,
     IntArrayRef output_padding, int64_t groups) {
   const Tensor b = bias.value_or(Tensor());
-  for (const Tensor& t : {x, kernel, b}) refuse_mixed(t, "convolution", false);
+  for (const Tensor& t : {x, kernel, b}) refuse_mixed(t, "convolution");
   return take(at::convolution(lend(x), lend(kernel), lend(b), stride, padding, dilation, transposed,
       output_padding, groups));
 }
@@ -241,7 +244,7 @@ Tensor convolution(const Tensor& x, const Tensor& kernel, const optional<Tensor>
 std::tuple<Tensor, Tensor, Tensor> convolution_backward(const Tensor& grad, const Tensor& x,
     const Tensor& kernel, IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation,
     bool transposed, IntArrayRef output_padding, int64_t groups, std::array<bool, 3> mask) {
-  for (const Tensor& t : {grad, x, kernel}) refuse_mixed(t, "convolution_backward", false);
+  for (const Tensor& t : {grad, x, kernel}) refuse_mixed(t, "convolution_backward");
   const std::vector<int64_t> bias{kernel.size(0)};
   auto [a, b, c] = at::convolution_backward(lend(grad), lend(x), lend(kernel), bias, stride, padding,
       dilation, transposed, output_padding, groups, mask);
@@ -268,6 +271,19 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("_local_scalar_dense", local_scalar_dense);
   library.impl("convolution_overrideable", convolution);
   library.impl("convolution_backward_overrideable", convolution_backward);
+}
+
+// With autocast: what the library's networks compute in bfloat16; all else in what arrives.
+
+TORCH_LIBRARY_IMPL(_, AutocastPrivateUse1, library) {
+  library.fallback(torch::CppFunction::makeFallthrough());
+}
+
+TORCH_LIBRARY_IMPL(aten, AutocastPrivateUse1, m) {
+  using namespace at::autocast;
+  KERNEL_PRIVATEUSEONE(conv2d, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(linear, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(matmul, lower_precision_fp)
 }
 
 }  // namespace

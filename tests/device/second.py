@@ -64,7 +64,7 @@ def choose_instead_of_cuda():
     from densenet_lib import data
 
     def choose_device(name="auto", plain=data.choose_device):
-        return plain(name) if name in ("cpu", "mps") else torch.device(NAME, 0)
+        return plain(name) if name in ("cpu", "mps") else torch.device(NAME)
 
     def check(parser, action, value, plain=argparse.ArgumentParser._check_value):
         return None if value == NAME else plain(parser, action, value)

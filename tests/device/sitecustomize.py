@@ -1,8 +1,13 @@
 """What Python imports first where this folder is in PYTHONPATH: here the device of second.py."""
 
 import os
+import traceback
 
 if library := os.environ.get("SECOND_DEVICE"):
-    import second
+    try:
+        import second
 
-    second.join(library)
+        second.join(library)
+    except BaseException:  # Python would go on without the device, and prove nothing
+        traceback.print_exc()
+        os._exit(1)
