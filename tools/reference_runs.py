@@ -306,12 +306,16 @@ class Queue:
 
 
 def _kill(pid):
-    """Kill a process and its group, its children's first: torchrun's workers have their own."""
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):  # on Linux
-        for child in children.read_text().split():
-            _kill(int(child))
+    """Kill a process and its group, then its children's: torchrun's workers have their own.
+
+    In this order, or it might see its workers die and end by itself, as if all were well.
+    """
+    lists = Path(f"/proc/{pid}/task").glob("*/children")  # on Linux
+    children = [int(child) for path in lists for child in path.read_text().split()]
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
+    for child in children:
+        _kill(child)
 
 
 def collect(name, data):
