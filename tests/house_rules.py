@@ -189,6 +189,17 @@ def readable_ids(notebook):
             yield f"{name!r} is the id of several cells"
 
 
+def hints_given(notebook):
+    """Each exercise has a hint, folded, and says how hard it is and how long it takes."""
+    for cell in prose(notebook):
+        for text in re.split(r"(?=\*\*Exercise \d)", cell.source)[1:]:
+            number = text.split("**")[1]
+            if "<details><summary>Hint" not in text:
+                yield f"{cell.id}: {number} has no folded hint"
+            if not re.match(r"\*\*[^*]+\*\* \((easy|medium|harder), \d+ minutes\)\.", text):
+                yield f"{cell.id}: {number} does not say '(easy, 10 minutes).'"
+
+
 def small(text):
     """The file has at most 400 KB."""
     if (size := len(text.encode())) > 400_000:
@@ -218,5 +229,6 @@ RULES = (
     one_headline,
     references_exist,
     readable_ids,
+    hints_given,
 )
 TEXT_RULES = (small, normal_form)

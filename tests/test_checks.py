@@ -198,6 +198,13 @@ def test_exercise_reports(capsys):
     assert capsys.readouterr().out == ("Exercise 1.1: correct.\nExercise 1.2: not attempted yet.\n")
 
 
+def test_no_drawn_parameter_is_near_nothing():
+    module = nn.BatchNorm2d(200)
+    checks.randomise(module, torch.Generator().manual_seed(0))
+    for values in (module.weight, module.bias, module.running_mean):
+        assert 0.5 <= values.abs().min() and values.min() < 0 < values.max()
+
+
 REPLACED = """
 def count(x):
     return x

@@ -184,6 +184,17 @@ def dependent(sources):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem[:2])
+def test_each_exercise_has_a_check_and_answers(path):
+    notebook = nbformat.read(path, as_version=4)
+    checked, answered = exercises_of(notebook), answers_of(path)
+    named = re.findall(r"\*\*Exercise (\d+\.\d+)\*\*", "\n".join(c.source for c in notebook.cells))
+    assert list(checked) == list(answered) == named, "of text, checks and tests/answers one differs"
+    own = [source for _, cells in checked.values() for source in cells]
+    left = [c.id for c in notebook.cells if SOLUTION.search(c.source) and c.source not in own]
+    assert not left, f"no check belongs to the solutions in {left}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem[:2])
 def test_nothing_else_waits_for_an_exercise(path):
     """So that Run All on the student edition reaches the end: with the empty answers above."""
     cells = nbformat.read(path, as_version=4).cells

@@ -114,6 +114,16 @@ CHEAT = (
     "checks.exercise = nothing\nimport builtins\nbuiltins.abs = None\nfactor = 5\n"
     "print('Exercise 1.1: correct.')\ndef double(x):\n    return 7"
 )
+SWAP = (
+    "import contextlib\n\nclass checks:\n    def exercise(number):\n"
+    "        print(f'Exercise {number}: correct.')\n"
+    "        return contextlib.suppress(Exception)\n\n"
+    "    def same(*_):\n        return True\n\ndef double(x):\n    return 7"
+)
+BUILTINS = "import builtins\nbuiltins.range = lambda *a: ()\nbuiltins.AssertionError = int\n" + (
+    "def double(x):\n    return 7"
+)
+EXAM = "seen = open({exam!r}).read()\n" + DOUBLE
 LEAVES = (
     "import subprocess, sys\ncommand = [sys.executable, '-c', 'import time; time.sleep(777123)']\n"
     "subprocess.Popen(command, start_new_session=True)\n" + DOUBLE
@@ -174,6 +184,8 @@ PLANTED = {
         "correct",
         "",
     ),
+    "swaps_01.ipynb": (theirs(double_code=SWAP), "wrong: double(0) is 0, not 7", "correct", ""),
+    "builtins_01.ipynb": (theirs(double_code=BUILTINS), "wrong: double(0)", "correct", ""),
     "exits_01.ipynb": (
         theirs(double_code="exit()\n" + DOUBLE, area_code="import os\nos._exit(3)\n" + AREA),
         "error: ",
@@ -206,7 +218,7 @@ PLANTED = {
     "01_tiny.ipynb": (theirs(), "correct", "correct", "whose is it?"),
     "01_tiny (1).ipynb": (theirs(), "correct", "correct", "whose is it?"),
     "berta_01.ipynb": (theirs(), "correct", "correct", "one of 2 files"),
-    "berta_01 (1).ipynb": (theirs(), "correct", "correct", "one of 2 files"),
+    "Berta_01 (1).ipynb": (theirs(), "correct", "correct", "one of 2 files"),
     f"{ACCENTS}_01_tiny.ipynb": (theirs(), *FINE),
     "José/homework.ipynb": (theirs(), *FINE),
     "=1+1_01.ipynb": (theirs(), *FINE),
@@ -219,6 +231,7 @@ WALLED = {  # where the system has namespaces
     "fills_01.ipynb": (theirs(double_code=FILL), "error: OSError: [Errno 28]", "correct", ""),
     "edits_01.ipynb": (theirs(double_code=EDIT + DOUBLE), *FINE),
     "peeks_01.ipynb": (theirs(double_code=PEEK), *FINE),
+    "exam_01.ipynb": (theirs(double_code=EXAM), "error: FileNotFoundError", "correct", ""),
     "calls_01.ipynb": (theirs(double_code=CALL + DOUBLE), "error: OSError: [Errno 101]", *FINE[1:]),
 }
 
@@ -265,6 +278,9 @@ def graded(tmp_path_factory):
             content = copy.deepcopy(content)
             for cell in content.cells:
                 cell.source = cell.source.replace("{folder!r}", repr(str(folder / "in")))
+                cell.source = cell.source.replace(
+                    "{exam!r}", repr(str(ROOT / "exam" / "questions.md"))
+                )
             path.write_text(json.dumps(content))
     deadline = time.mktime((2026, 11, 30, 18, 0, 0, 0, 0, -1))
     for path in (folder / "in").rglob("*.ipynb"):
@@ -300,7 +316,8 @@ def test_there_is_a_row_for_each_and_no_more(graded):
 
 def test_students_are_told_apart(graded):
     rows = table(graded[0])
-    assert rows["berta_01.ipynb"]["student"] == rows["berta_01 (1).ipynb"]["student"] == "berta"
+    assert rows["berta_01.ipynb"]["student"] == "berta"
+    assert rows["Berta_01 (1).ipynb"]["student"] == "Berta"  # and yet the same, as the remarks say
     assert rows[f"{ACCENTS}_01_tiny.ipynb"]["student"] == "Zoë Šťastná"
     assert rows["José/homework.ipynb"]["student"] == "José"
 

@@ -89,6 +89,11 @@ OTHER_HALF = "### END SOLUTION"
 LONG = [new_code_cell("\n".join("abcdefg"), execution_count=n) for n in range(4, 9)]
 HEADLINES = [new_code_cell("1", id=x, metadata={"tags": ["headline"]}) for x in ("one", "two")]
 
+ASKED, HINT = (
+    "**Exercise 2.1** (easy, 5 minutes). Do.",
+    "<details><summary>Hint</summary>x</details>",
+)
+
 BREACHES = [
     ("parameters_first", lambda cells: cells.pop(1)),
     ("parameters_first", put(1, metadata={})),
@@ -128,6 +133,9 @@ BREACHES = [
     ("readable_ids", put(3, id="6e0b4f0e-7d0f-4b8e-9c0c-0a1b2c3d4e5f")),
     ("readable_ids", put(3, id="Why_this")),
     ("readable_ids", put(3, id="draw")),
+    ("hints_given", put(3, source="**Exercise 2.1** (easy, 5 minutes). Do.")),
+    ("hints_given", put(3, source=f"**Exercise 2.1** Do.\n\n{HINT}")),
+    ("hints_given", put(3, source=f"{ASKED}\n\n{HINT}\n\n{ASKED}")),
 ]
 
 

@@ -249,6 +249,29 @@ def trained(prepare=lambda model: model, device="cpu", **options):
     return torch.cat([p.detach().float().flatten().cpu() for p in model.parameters()])
 
 
+class Uneven(list):
+    """Batches of a process with less than its share."""
+
+    weight = 0.25
+
+
+def test_the_loss_of_an_uneven_share_counts_by_its_weight(batches):
+    ours, plain = small_network(), small_network()
+    list(train(ours, Uneven(batches[:1]), epochs=1, recipe=Recipe(0.1, weight_decay=0.0)))
+    list(train(plain, batches[:1], epochs=1, recipe=Recipe(0.025, weight_decay=0.0)))
+    for p, q in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_whoever_reads_a_record_may_leave_the_network_in_evaluation_mode(batches):
+    ours, plain = small_network(), small_network()
+    for _ in train(ours, batches, epochs=2, every=1):
+        ours.eval()
+    list(train(plain, batches, epochs=2, every=1))
+    for p, q in zip(ours.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
 def relative(one, other):
     return ((one - other).norm() / other.norm()).item()
 

@@ -7,6 +7,7 @@ sentence, what is bold, and the question; of code that draws, the figure; and a 
 waits for a click, so that the class can predict it. What a slide leaves out is in its notes.
 """
 
+import argparse
 import html
 import importlib.util
 import math
@@ -227,8 +228,9 @@ def deck(path):
     return DECK.format(title=html.escape(title), slides="\n".join(pages)), title, len(slides)
 
 
-def main():
+def main(arguments=()):
     """Write the decks, a page with links to them, and what they need; return the exit code."""
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args(arguments)
     found = importlib.util.find_spec("sphinx_revealjs")
     if found is None:
         sys.exit(
@@ -255,4 +257,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -4,6 +4,7 @@ What stands between `### BEGIN SOLUTION` and `### END SOLUTION` becomes one line
 NotImplementedError; cells tagged `solution` are left out; all other source stays as it is.
 """
 
+import argparse
 import re
 import shutil
 import sys
@@ -37,8 +38,9 @@ def student_copy(notebook):
     return notebook
 
 
-def main():
+def main(arguments=()):
     """Write a student copy of every notebook and return the exit code."""
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args(arguments)
     shutil.rmtree(STUDENT, ignore_errors=True)  # a renamed notebook would linger
     STUDENT.mkdir(parents=True)
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
@@ -52,4 +54,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
