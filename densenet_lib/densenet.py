@@ -180,11 +180,12 @@ class DenseNet(nn.Module):
 
     def _require_images(self, images):
         """Raise ValueError, in a sentence, for a batch that this network cannot read."""
-        reads = getattr(self.features.conv0, "in_channels", 3)  # exchanged, it may read grey ones
+        first = getattr(self.features, "conv0", None)  # exchanged, it may read grey pictures
+        reads = getattr(first, "in_channels", 3)
         if images.dim() != 4 or images.shape[1] != reads:
             raise ValueError(
                 f"images have shape {tuple(images.shape)}: this network reads (N, {reads}, H, W), "
-                "so give it batches of RGB pictures with the channels second"
+                f"so give it batches of {'RGB ' * (reads == 3)}pictures with the channels second"
             )
         height, width = (self._final_size(size) for size in images.shape[2:])
         if height < 1 or width < 1:

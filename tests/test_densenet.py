@@ -357,6 +357,14 @@ def test_compiles_as_one_graph():
         model(images[:, :1])
 
 
+def test_an_exchanged_first_convolution_may_read_grey_pictures():
+    model, images = small()
+    model.features.conv0 = nn.Conv2d(1, model.features.conv0.out_channels, 3, padding=1)
+    assert model(images[:, :1]).shape == (len(images), 10)
+    with pytest.raises(ValueError, match=r"reads \(N, 1, H, W\), so give it batches of pictures"):
+        model(images)
+
+
 def test_pickled_on_meta_and_as_a_function():
     model, images = small()
     logits, state = model(images), model.state_dict()

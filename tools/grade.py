@@ -3,11 +3,12 @@
 python tools/grade.py submissions/ --out grades.csv
 
 Only the answers are taken from a student's notebook: cells by their id, or wherever the function
-that is asked for now stands, with the functions that it calls. All other cells, and the checks, are
-those of our copy. They run once; then each answer meets its check in a process of its own, with a
-time limit (sandbox.py says behind which walls). Interrupted, the next call goes on; a file that has
-changed, or whose checks have, is graded again. A subfolder of the first level is a student; without
-one, the file's name says who it is. The column `remark` is the program's, each time anew.
+that is asked for now stands, with the functions and values of other cells that it needs. All other
+cells, and the checks, are those of our copy. They run once; then each answer meets its check in a
+process of its own, with a time limit (sandbox.py says behind which walls). Interrupted, the next
+call goes on; a file that has changed, or whose checks have, is graded again. A subfolder of the
+first level is a student; without one, the file's name says who it is. The column `remark` is the
+program's, each time anew.
 
 Full marks are no proof: an answer runs beside its check, and could be written to deceive it. And
 strangers' code belongs in a container. This makes one and grades in it:

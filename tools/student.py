@@ -1,7 +1,8 @@
 """Write the student edition of the notebooks into build/student/: no solutions, no outputs.
 
 What stands between `### BEGIN SOLUTION` and `### END SOLUTION` becomes one line that raises
-NotImplementedError; cells tagged `solution` are left out; all other source stays as it is.
+NotImplementedError; cells tagged `solution` are left out. All other code stays as it is, and all
+prose, but that "the run stored here" is "our run" where none is stored.
 """
 
 import argparse
@@ -27,11 +28,12 @@ def student_copy(notebook):
     """
     notebook.cells = [c for c in notebook.cells if "solution" not in c.metadata.get("tags", [])]
     for cell in notebook.cells:
-        cell.source = STORED.sub("our run", cell.source)
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             cell.source = SOLUTION.sub(YOUR_TURN, cell.source)
             cell.metadata.pop("jupyter", None)  # nothing is left to fold
+        else:
+            cell.source = STORED.sub("our run", cell.source)
         if re.search("### (BEGIN|END) SOLUTION", cell.source):
             where = "has no partner" if cell.cell_type == "code" else "stands in a text cell"
             raise ValueError(f"cell {cell.id}: a solution marker {where}: it would show a solution")
