@@ -5,7 +5,8 @@ python tools/test.py lint unit    only these
 python tools/test.py browser      pages and JupyterLab in Chromium (it needs the extra `browser`)
 python tools/test.py device       all notebooks on a device that is not the CPU, made for this
 
-Units and notebooks run beside each other, one thread a process: on two cores that takes least time.
+Units and notebooks run beside each other, one process and thread each: on two cores that takes
+least time. Units alone take two processes.
 """
 
 import argparse
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NBVAL = "--nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg"
 STEPS = {
     "lint": ["-m ruff check", "-m ruff format --check"],
-    "unit": ["-m pytest tests -n 2 --dist loadfile"],
+    "unit": ["-m pytest tests -n {workers} --dist loadfile"],
     "notebooks": [f"-m pytest notebooks {NBVAL} --nbval-kernel-startup-timeout 120"],
     "student": ["tools/student.py"],
     "folder": ["tools/any_folder.py two"],
@@ -36,10 +37,11 @@ TOGETHER = ("unit", "notebooks")  # the two long ones
 class Step:
     """The commands of a step, one after the other, in the background."""
 
-    def __init__(self, name, output):
+    def __init__(self, name, output, workers=2):
         threads = {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "1000"} if name in TOGETHER else {}
         self.name, self.output, self.began = name, output, time.monotonic()
-        self.commands, self.environment = list(STEPS[name]), {**os.environ, **STORED, **threads}
+        self.commands = [command.format(workers=workers) for command in STEPS[name]]
+        self.environment = {**os.environ, **STORED, **threads}
         self.process, self.failed = None, False
 
     def running(self):
@@ -77,7 +79,7 @@ def run(steps):
                 log.seek(0)
                 print(log.read().decode("utf-8", "replace"), flush=True)
             else:
-                summary.append(Step(name, None).finish())
+                summary.append(Step(name, None, workers=0 if beside else 2).finish())  # 0: no other
     return summary
 
 
