@@ -1,7 +1,7 @@
 """Count what a network is made of: parameters, multiply-accumulates, connections, bytes.
 
 Everything but `saved_for_backward` is measured on PyTorch's "meta" device: shapes are worked out,
-nothing is computed, so even the largest network takes a moment. Used from notebook 02 on.
+nothing is computed, so even the largest network takes a moment. Used from notebook 00 on.
 """
 
 import copy

@@ -164,7 +164,7 @@ class DenseNet(nn.Module):
         self.register_load_state_dict_pre_hook(_translate_old_keys)
 
     def reset_parameters(self):
-        """Draw fresh weights as the authors did: He with fan-out, std sqrt(2 / (h * w * C_out))."""
+        """Draw weights as the authors did for CIFAR: He, fan-out, std sqrt(2 / (h * w * C_out))."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -245,8 +245,8 @@ def densenet_cifar(
 def named_network(name, num_classes=10):
     """Build a network for 32x32 pictures from a short name.
 
-    Args:   name: "origin", the small network of notebook 00; "bc-100-12", DenseNet-BC of depth
-            100 and growth rate 12; "40-12", the basic DenseNet of depth 40 and growth rate 12.
+    Args:   name: "origin", the series' network, DenseNet(); "bc-100-12", DenseNet-BC of depth 100
+            and growth rate 12; "40-12", the basic DenseNet of depth 40 and growth rate 12.
     Raises: ValueError if the name has another form or the depth does not fit.
     """
     if name == "origin":

@@ -13,7 +13,7 @@ CONVOLUTION_RATE = 0.2  # the learning rate of a convolution against that of eve
 
 
 class Muon(torch.optim.Optimizer):
-    """Step convolutions orthogonally, their filters at a constant length; all else like SGD.
+    """Step convolutions orthogonally, each at a constant length; all else like SGD.
 
     The gradients of a convolution, gathered by momentum, are a matrix of C_out rows with a few
     strong directions and many weak ones: `orthogonal` makes all equally strong. Since batch

@@ -2,7 +2,7 @@
 
 Source: He, Zhang, Ren, Sun, "Identity Mappings in Deep Residual Networks", ECCV 2016, for the order
 (norm, ReLU, convolution); "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2,
-for the form. Used in notebooks 09 and 10. N images, C channels (feature maps), H x W pixels.
+for the form. Used in notebooks 09, 10 and 14. N images, C channels (feature maps), H x W pixels.
 """
 
 from collections.abc import Iterable

@@ -249,9 +249,9 @@ class Run:
             raise OSError(
                 f"Cannot write into {folder} ({error.strerror}): choose another folder with --out."
             ) from error
-        lock = FileLock(folder / ".lock", blocking=False)
+        lock = FileLock(folder / ".lock")
         try:
-            lock.acquire()
+            lock.acquire(blocking=False)
         except Timeout:
             raise FileExistsError(
                 f"Another process is training in {folder}: wait for it, or choose another folder "

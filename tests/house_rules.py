@@ -39,11 +39,11 @@ TIME = re.compile(
 
 
 def code(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [cell for cell in notebook["cells"] if cell.cell_type == "code"]
 
 
 def prose(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+    return [cell for cell in notebook["cells"] if cell.cell_type == "markdown"]
 
 
 def links(cell):
@@ -157,6 +157,16 @@ def time_said(notebook):
         yield "the box at the top does not say the time as the other notebooks do"
 
 
+def minutes_to_read(notebook):
+    """They are about those of 150 words and 20 lines of code a minute, exercises apart."""
+    cells = [cell for cell in notebook.cells if not cell.id.startswith("exercise")]
+    words = sum(len(re.findall(r"\w+", cell.source)) for cell in prose({"cells": cells}))
+    lines = sum(1 for cell in code({"cells": cells}) for x in cell.source.splitlines() if x.strip())
+    found, said = words / 150 + lines / 20, TIME.search("\n".join(c.source for c in cells[:2]))
+    if said and abs(int(said[1]) - found) > max(5, found / 8):
+        yield f"{said[1]} minutes to read are said, and its length makes {found:.0f}"
+
+
 def one_headline(notebook):
     """At most one cell is tagged `headline`."""
     if sum("headline" in cell.metadata.get("tags", []) for cell in code(notebook)) > 1:
@@ -226,6 +236,7 @@ RULES = (
     figures_stored,
     plain_words,
     time_said,
+    minutes_to_read,
     one_headline,
     references_exist,
     readable_ids,

@@ -40,7 +40,7 @@ def test_notebook_file(path, rule):
     expect_none(rule(path.read_bytes().decode()))
 
 
-TIME = "**Time:** 9 minutes to read, 9 seconds to run on two CPU cores, 9 minutes in class\n"
+TIME = "**Time:** 5 minutes to read, 9 seconds to run on two CPU cores, 9 minutes in class\n"
 
 
 def good():
@@ -124,6 +124,7 @@ BREACHES = [
     ("figures_stored", put(2, outputs=[new_output("display_data", {"text/plain": "<Figure>"})])),
     ("plain_words", put(3, source="Whoever reads this shall know.")),
     ("time_said", put(0, source=TIME.replace("9 seconds", "half a minute"))),
+    ("minutes_to_read", put(0, source=TIME.replace("5 minutes", "50 minutes"))),
     ("one_headline", add(*HEADLINES)),
     ("references_exist", put(3, source="[next](03_no_such_notebook.ipynb)")),
     ("references_exist", put(3, source="![a plot](attachment:plot.png)")),

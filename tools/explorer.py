@@ -18,7 +18,7 @@ from densenet_lib.checkpoints import RECORDED, load_checkpoint, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "book/explorer"
-NETWORK = "best-240k"  # the best that ships
+NETWORK = "best-240k"  # the one that the notebooks use
 KEPT = "classes", "mean", "std", "test"
 
 

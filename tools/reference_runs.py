@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "reference"
 RECORDED = ROOT / "densenet_lib" / "recorded"
 SEEDS = (0, 1, 2)
-MORE_SEEDS = (*SEEDS, 3, 4)  # of the small networks that notebook 08 compares
+MORE_SEEDS = (*SEEDS, 3, 4)  # of the small networks that notebooks 08 and 09 compare
 LARGEST = 1_500_000  # bytes of a checkpoint that is kept in the repository
 
 
@@ -362,7 +362,7 @@ def main():
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="runs, or beginnings of names")
     parser.add_argument("--minutes", type=float, help="then save, and leave the rest for next time")
-    parser.add_argument("--jobs", type=int, help="runs at once; default: cores of a CPU, one a GPU")
+    parser.add_argument("--jobs", type=int, help="runs at once; default: two on a CPU, one a GPU")
     parser.add_argument("--list", action="store_true", help="only list the runs and their state")
     chosen = parser.parse_args()
     names = [name for name, run in RUNS.items() if run.device == chosen.device or chosen.only]

@@ -17,6 +17,7 @@ NOTEBOOK = "notebooks/02_bottleneck_layer.html"
 KINDS = (  # one page of each kind
     "index.html",
     NOTEBOOK,
+    "paper.html",
     "glossary.html",
     "cheat_sheet.html",
     "questions.html",
