@@ -21,7 +21,6 @@ BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000",
 )  # fmt: skip
 PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK)
-PALE = "#DCE9F2"
 _DASHES = ("-", "--", "-.", ":")
 _MARKERS = "osD^vPX"
 _HATCHES = ("", "//", "xx", "..", "\\\\", "++", "oo")
