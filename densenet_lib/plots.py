@@ -138,8 +138,7 @@ def bars(values, xlabel, *, title=None, width=7, text="{:,}", highlight=(), inte
     if intervals:
         low, high = np.array([intervals[name] for name in values]).T
         errors = np.maximum([heights - low, high - heights], 0)
-    style = {"color": colours, "xerr": errors, "capsize": 3}
-    drawn = axis.barh(list(values), heights, **style)
+    drawn = axis.barh(list(values), heights, color=colours, xerr=errors, capsize=3)
     axis.bar_label(drawn, labels=[" " + text.format(value) for value in heights])
     axis.invert_yaxis()
     axis.margins(x=0.15)
@@ -203,8 +202,7 @@ def connection_matrix(block):
     axis.set_xticks(np.arange(len(layers)) + 0.45, names, rotation=0 if len(layers) < 8 else 60)
     axis.set_yticks(np.arange(len(layers)) + 0.45, [f"layer {i + 1}" for i in range(len(layers))])
     axis.tick_params(length=0)
-    for side in axis.spines.values():
-        side.set_visible(False)
+    axis.spines[:].set_visible(False)
     return figure
 
 
@@ -276,13 +274,12 @@ def network_diagram(model, input_size=(3, 32, 32)):
     """
     stages = [stage for stage in ledger(model, input_size).stages if stage.layers]
     largest = max(int(stage.size.split("x")[0]) for stage in stages)
-    most = max(stage.channels_out for stage in stages)
+    scale = 1.5 / max(stage.channels_out for stage in stages)  # width per map
     figure, (axis,) = _axes(7.4, 2.8)
     axis.axis("off")
     left = 0.0
     for stage in stages:
         height = int(stage.size.split("x")[0]) / largest
-        scale = 1.5 / most
         width = stage.channels_out * scale
         is_block, is_transition = stage.connections > 0, "transition" in stage.stage
         colour = BLUE if is_block else ORANGE if is_transition else "#777777"
@@ -314,9 +311,8 @@ def grouped_bars(series, ylabel, *, width=7, height=3.4, text="{:.0f}"):
     for i, (name, values) in enumerate(series.items()):
         where = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * thick
         heights = [values[group] for group in groups]
-        look = {"color": PALETTE[i % 7], "hatch": _HATCHES[(i + i // 7) % 7]}
-        style = {**look, "ec": "white", "label": name}
-        drawn = axis.bar(where, heights, thick, **style)
+        look = {"color": PALETTE[i % 7], "hatch": _HATCHES[(i + i // 7) % 7], "ec": "white"}
+        drawn = axis.bar(where, heights, thick, label=name, **look)
         axis.bar_label(drawn, labels=[text.format(height) for height in heights], fontsize=9)
     axis.set_xticks(range(len(groups)), groups)
     axis.grid(axis="x", visible=False)
