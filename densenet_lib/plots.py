@@ -226,10 +226,10 @@ def block_diagram(block):
     for source in range(len(layers) + 1):
         for reader in range(source + 1, len(layers) + 2):
             colour = ORANGE if source == 0 else BLUE
-            bend = -0.42 if reader - source > 1 else 0
+            # Neighbours by a straight arrow between their sides, others in a bow over the top.
+            aside, up, bend = (0.33, 0, 0) if reader == source + 1 else (0, 0.24, -0.42)
             arrow = FancyArrowPatch(
-                (centres[source] + (0.33 if not bend else 0), 0 if not bend else 0.24),
-                (centres[reader] - (0.33 if not bend else 0), 0 if not bend else 0.24),
+                (centres[source] + aside, up), (centres[reader] - aside, up),
                 connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>", mutation_scale=11,
                 color=colour, alpha=0.8, shrinkA=0, shrinkB=0,
             )  # fmt: skip
