@@ -251,12 +251,11 @@ def channel_staircase(model, *, title=None):
             counts.append(part.conv.out_channels)
             kinds.append("transition")
     figure, (axis,) = _axes(7, 3.4)
-    colours = {"stem": BLACK, "dense layer": BLUE, "transition": ORANGE}
-    hatches = {"stem": "xx", "dense layer": "", "transition": "//"}
-    for kind, colour in colours.items():
+    looks = {"stem": (BLACK, "xx"), "dense layer": (BLUE, ""), "transition": (ORANGE, "//")}
+    for kind, (colour, hatch) in looks.items():
         where = [i for i, k in enumerate(kinds) if k == kind]
         heights = [counts[i] for i in where]
-        axis.bar(where, heights, color=colour, hatch=hatches[kind], ec="white", label=kind, width=1)
+        axis.bar(where, heights, color=colour, hatch=hatch, ec="white", label=kind, width=1)
     ends = [i for i in range(len(counts)) if i + 1 == len(counts) or kinds[i + 1] == "transition"]
     for i in {0, *ends, *(i for i, kind in enumerate(kinds) if kind == "transition")}:
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
