@@ -220,28 +220,12 @@ class Step:
         return grad, d_kernel
 
 
-class _Function(torch.autograd.Function):
-    """What block and transition share: the precision in which they compute."""
-
-    @staticmethod
-    def prepare(ctx, x):
-        """Note the precision of convolutions, as autocast says, and of all else."""
-        kind = x.device.type
-        ctx.fast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        ctx.exact = torch.promote_types(x.dtype, torch.float32)
-
-    @staticmethod
-    def statistics(ctx, x, C):
-        """Return room for mean and variance of C maps."""
-        return torch.empty((2, C), dtype=ctx.exact, device=x.device)
-
-
-class _Block(_Function):
+class _Block(torch.autograd.Function):
     """The layers of a dense block, lists of Steps, over one buffer: (N, C + L * k, H, W)."""
 
     @staticmethod
     def forward(ctx, layers, x, *weights):
-        _Function.prepare(ctx, x)
+        ctx.fast, ctx.exact = _precisions(x)
         N, C, H, W = x.shape
         k, kept, queue = layers[0][-1].conv.out_channels, [], list(weights)
         last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
@@ -251,7 +235,7 @@ class _Block(_Function):
             device=x.device,
             memory_format=torch.channels_last if last else torch.contiguous_format,
         )
-        block = Maps(_few(buffer), *_Function.statistics(ctx, x, buffer.shape[1]))
+        block = _unmeasured(_few(buffer), ctx.exact)
         buffer[:, :C] = x
         block[:C].measure(_few(x))
         for layer in layers:
@@ -266,7 +250,7 @@ class _Block(_Function):
                     for few, to in zip(made, maps.values, strict=True):
                         to.copy_(few)
                 else:
-                    maps = Maps(made, *_Function.statistics(ctx, x, step.conv.out_channels))
+                    maps = _unmeasured(made, ctx.exact)
                 maps.measure(made)
                 between = made
             C += k
@@ -303,14 +287,14 @@ class _Block(_Function):
         return None, whole[:, :end].clone(), *grads
 
 
-class _Transition(_Function):
+class _Transition(torch.autograd.Function):
     """The one Step of a transition: (N, C, H, W) -> (N, out_channels, H // 2, W // 2)."""
 
     @staticmethod
     def forward(ctx, layers, x, *weights):
-        _Function.prepare(ctx, x)
+        ctx.fast, exact = _precisions(x)
         ((step,),) = layers
-        maps = Maps(_few(x), *_Function.statistics(ctx, x, x.shape[1]))
+        maps = _unmeasured(_few(x), exact)
         maps.measure(maps.values)
         maps = step.observe(maps)
         made, _ = step.forward(maps, ctx.fast, *weights)
@@ -447,6 +431,19 @@ def _wide(values):
 def _read(maps, scale, shift):
     """Return relu(norm(maps)), as new memory."""
     return torch.mul(maps, _wide(scale)).add_(_wide(shift)).relu_()
+
+
+def _precisions(x):
+    """Return the precision of convolutions, as autocast says, and that of all else."""
+    kind = x.device.type
+    fast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    return fast, torch.promote_types(x.dtype, torch.float32)
+
+
+def _unmeasured(values, exact):
+    """Return maps with room for their mean and variance, in the `exact` precision."""
+    few = values[0]
+    return Maps(values, *torch.empty((2, few.shape[1]), dtype=exact, device=few.device))
 
 
 def _none_yet(mean):
