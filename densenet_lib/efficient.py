@@ -354,13 +354,11 @@ def _kinds_of_theirs():
         function, layer = _Block, theirs._DenseLayer
 
         def layers(self):
-            return [
-                [
-                    Step(layer.norm1, layer.conv1),
-                    Step(layer.norm2, layer.conv2, layer.drop_rate * layer.training),
-                ]
-                for layer in self.values()
-            ]
+            def steps(layer):
+                yield Step(layer.norm1, layer.conv1)
+                yield Step(layer.norm2, layer.conv2, layer.drop_rate * layer.training)
+
+            return [list(steps(layer)) for layer in self.values()]
 
     class TheirEfficientTransition(_Efficient, theirs._Transition):
         function = _Transition
@@ -368,10 +366,7 @@ def _kinds_of_theirs():
         def layers(self):
             return [[Step(self.norm, self.conv, pool=True)]]
 
-    return {
-        theirs._DenseBlock: TheirEfficientBlock,
-        theirs._Transition: TheirEfficientTransition,
-    }
+    return {theirs._DenseBlock: TheirEfficientBlock, theirs._Transition: TheirEfficientTransition}
 
 
 def _kinds():
