@@ -130,9 +130,8 @@ def _scan(folder, notes, needed):
     found, left = {}, []
     for place in places:
         check_name(place.path)
-        name = unicodedata.normalize(
-            "NFC", place.name
-        )  # a Mac writes é in two signs, others in one
+        # A Mac writes é in two signs, others in one.
+        name = unicodedata.normalize("NFC", place.name)
         if name in found:
             raise ValueError(f"{folder} has two folders {name}, in two Unicode forms: rename one.")
         if same := {e.name for e in _list(place)[0]} & {e.name for e in places}:
@@ -241,9 +240,8 @@ def read_picture(path):
     try:
         with Image.open(path) as picture:
             kind = KINDS.get(picture.mode, picture.mode)
-            picture.draft(
-                None, (4 * SIZE, 4 * SIZE)
-            )  # lets a large JPEG be decoded small, and fast
+            # Lets a large JPEG be decoded small, and fast.
+            picture.draft(None, (4 * SIZE, 4 * SIZE))
             ImageOps.exif_transpose(picture, in_place=True)  # a phone notes how it was held
             picture.load()
     except Exception as error:  # pillow's decoders raise many kinds for a damaged file
