@@ -44,9 +44,8 @@ def draw(glyph, fonts, random):
     width, height = random.randint(40, 121, 2)
     ground = _ground(width, height, random)
     side = min(width, height)
-    font = ImageFont.truetype(
-        str(Path(fonts) / FONTS[random.randint(len(FONTS))]), int(side * random.uniform(0.55, 0.9))
-    )
+    file = Path(fonts) / FONTS[random.randint(len(FONTS))]
+    font = ImageFont.truetype(str(file), int(side * random.uniform(0.55, 0.9)))
     mask = Image.new("L", (2 * side, 2 * side))
     ImageDraw.Draw(mask).text((side, side), glyph, fill=255, font=font, anchor="mm")
     left, top, right, bottom = mask.getbbox() or (0, 0, 2 * side, 2 * side)
