@@ -64,14 +64,14 @@ class Batches:
             raise ValueError(f"batch_size={batch_size} makes no batches: use 1 or more.")
         if len(image_set) == 0:
             raise ValueError(f"There is no picture in {image_set}: load more, or check the subset.")
-        last = len(image_set) % batch_size or batch_size
         if not 0 <= share[0] < share[1]:
             raise ValueError(
                 f"share={share} is none: (0, n) is the first of n, (n - 1, n) the last."
             )
-        if min(batch_size, last) < share[1]:
+        last = len(image_set) % batch_size or batch_size  # pictures, the smallest batch
+        if last < share[1]:
             raise ValueError(
-                f"{share[1]} processes cannot share a batch of {min(batch_size, last)} pictures, "
+                f"{share[1]} processes cannot share a batch of {last} pictures, "
                 f"as {len(image_set)} in batches of {batch_size} leave: use another batch size."
             )
         self.image_set, self.batch_size, self.seed, self.epoch = image_set, batch_size, seed, 0
