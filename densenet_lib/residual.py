@@ -7,7 +7,6 @@ for the form. Used in notebooks 09, 10 and 14. N images, C channels (feature map
 
 from collections.abc import Iterable
 
-import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -142,7 +141,6 @@ def make_network(**arguments):
     return (ResidualNet if "kind" in arguments else DenseNet)(**arguments)
 
 
-@torch.no_grad()
 def remove_norms(network):
     """Put nothing in the place of every batch norm; return the network, changed in place."""
     for module in network.modules():
