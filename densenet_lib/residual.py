@@ -102,7 +102,7 @@ class ResidualNet(nn.Module):
         super().__init__()
         if kind not in BLOCKS:
             raise ValueError(f"kind is {kind!r}: choose one of {', '.join(map(repr, BLOCKS))}")
-        sizes = block_config, widths = _sizes(block_config), _sizes(widths)
+        block_config, widths = _sizes(block_config), _sizes(widths)
         if not hasattr(num_classes, "__index__") or num_classes < 1:
             raise ValueError(f"num_classes is {num_classes!r}: it must be a whole number above 0")
         num_classes = int(num_classes)
@@ -114,7 +114,7 @@ class ResidualNet(nn.Module):
         self.features = nn.Sequential()
         self.features.conv0 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
         channels = widths[0]
-        for i, (num_layers, width) in enumerate(zip(*sizes, strict=True), start=1):
+        for i, (num_layers, width) in enumerate(zip(block_config, widths, strict=True), start=1):
             block = BLOCKS[kind](num_layers, channels, width, stride=1 if i == 1 else 2)
             self.features.add_module(f"block{i}", block)
             channels = width
