@@ -252,10 +252,8 @@ def named_network(name, num_classes=10):
     if name == "origin":
         return DenseNet(num_classes=num_classes)
     if form := re.fullmatch(r"(bc-)?(\d+)-(\d+)", name):
-        depth, growth_rate = int(form[2]), int(form[3])
-        return densenet_cifar(
-            depth, growth_rate, bottleneck=form[1] is not None, num_classes=num_classes
-        )
+        bc, depth, k = form.groups()
+        return densenet_cifar(int(depth), int(k), bottleneck=bool(bc), num_classes=num_classes)
     raise ValueError(
         f"there is no network {name!r}: use origin, bc-DEPTH-GROWTH such as bc-100-12, or "
         "DEPTH-GROWTH such as 40-12"
