@@ -131,9 +131,8 @@ def adapt(checkpoint, classes):
     """
     network = build_network(checkpoint).train()
     if tuple(classes) != tuple(checkpoint["classes"]):
-        for_classes = {**checkpoint["network"], "num_classes": len(classes)}
-        network.classifier = make_network(**for_classes).classifier
-        network.arguments = {**network.arguments, "num_classes": len(classes)}
+        fresh = make_network(**{**checkpoint["network"], "num_classes": len(classes)})
+        network.classifier, network.arguments = fresh.classifier, fresh.arguments
     return network
 
 
