@@ -30,13 +30,7 @@ from densenet_lib.checkpoints import (
 )
 from densenet_lib.data import Batches, ImageSet
 from densenet_lib.efficient import make_efficient
-from densenet_lib.parallel import (
-    data_parallel,
-    gather,
-    join_records,
-    process_group,
-    share_buffers,
-)
+from densenet_lib.parallel import data_parallel, gather, join_records, process_group, share_buffers
 from densenet_lib.training import Evaluation, Recipe, Record, evaluate, train
 
 RECORD_EVERY = 10  # steps: the moments at which a run can stop
