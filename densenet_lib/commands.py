@@ -83,7 +83,7 @@ def train(chosen):
 
 def _follow(run, images):
     """Draw a bar on a terminal, or write plain lines: one per epoch, and some within long ones."""
-    if int(os.environ.get("RANK", 0)) == 0:
+    if run.is_writer:
         parameters = sum(p.numel() for p in run.network.parameters())
         print(f"network  {parameters:,} parameters\ndata     {images}\nfolder   {run.path.parent}")
         print(f"to do    {run.epochs} epochs, {run.steps:,} steps", flush=True)

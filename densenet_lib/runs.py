@@ -112,7 +112,7 @@ class Run:
         if self.was_complete or self._begun:
             return
         self._begun = True
-        with process_group(self.device) as place, self._hold_folder(place[0] == 0):
+        with process_group(self.device) as place, self._hold_folder():
             yield from self._train(*place)
 
     def _complete(self):
@@ -229,12 +229,12 @@ class Run:
                 ) from None
 
     @contextmanager
-    def _hold_folder(self, is_writer):
+    def _hold_folder(self):
         """Make the run's folder before hours are spent on what could not be kept, and hold it."""
-        self.is_writer, folder = is_writer, self.path.parent
-        if not is_writer:
+        if not self.is_writer:
             yield
             return
+        folder = self.path.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not os.access(folder, os.W_OK):
@@ -272,7 +272,7 @@ class Run:
             if self.device.type in random and self.device.type in ACCELERATORS:
                 getattr(torch, self.device.type).set_rng_state(random[self.device.type])
         self._since_epoch = [Record(**record) for record in state["since_epoch"]]
-        return (self.log + self._since_epoch)[-1]
+        return self._last()
 
     def _save(self, network, optimizer):
         """Write checkpoint.pt and run.json; without an optimizer, as finished."""
