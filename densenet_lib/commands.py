@@ -29,7 +29,7 @@ from densenet_lib.data import Batches, choose_device, home, load_images, split_v
 from densenet_lib.data.folders import read_picture
 from densenet_lib.densenet import DenseNet, named_network
 from densenet_lib.residual import ResidualNet
-from densenet_lib.runs import Run, Speed
+from densenet_lib.runs import TEST_BATCH, Run, Speed
 
 
 def train(chosen):
@@ -140,7 +140,7 @@ def evaluate(chosen):
     images = replace(images, mean=checkpoint["mean"], std=checkpoint["std"])
     device = choose_device(chosen.device)
     network = build_network(checkpoint).to(device)
-    batches = Batches(images, 500, device=device)
+    batches = Batches(images, TEST_BATCH, device=device)
     found = training.evaluate(network, batches, amp=chosen.amp, mirror=chosen.mirror)
     result = {"accuracy": found.accuracy, "loss": found.loss, "images": len(images)}
     way = "test, with mirror images" if chosen.mirror else "test"
