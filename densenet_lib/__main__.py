@@ -31,7 +31,9 @@ def main(arguments=None):
         prog="python -m densenet_lib",
         description="What notebooks leave to the command line. COMMAND --help tells more of each.",
     )
-    kinds = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    kinds = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=True
+    )
     _add_train(kinds)
     _add_evaluate(kinds)
     _add_predict(kinds)
@@ -101,7 +103,6 @@ def _add_train(kinds):
     where.add_argument("--compile", action="store_true", help="torch.compile: minutes, then faster")
     where.add_argument("--channels-last", action="store_true", help="another order in memory")
     where.add_argument("--efficient", action="store_true", help="linear memory, the same numbers")
-    command.set_defaults(command="train")
 
 
 def _add_evaluate(kinds):
@@ -119,7 +120,6 @@ def _add_evaluate(kinds):
     command.add_argument(
         "--answers", metavar="FILE", help="write logits and labels there, for torch.load"
     )
-    command.set_defaults(command="evaluate")
 
 
 def _add_predict(kinds):
@@ -132,7 +132,6 @@ def _add_predict(kinds):
     command.add_argument("checkpoint", metavar="CHECKPOINT")
     command.add_argument("pictures", metavar="IMAGE", nargs="+")
     command.add_argument("--top", type=_count, default=3, help="classes to name; default: 3")
-    command.set_defaults(command="predict")
 
 
 def _add_data(kinds):
@@ -149,7 +148,6 @@ def _add_data(kinds):
         "--source", choices=("cifar10", "cifar100"), default="cifar10", help="default: cifar10"
     )
     command.add_argument("--root", metavar="DIR", help="folder to hold it; default: DENSENET_HOME")
-    command.set_defaults(command="data")
 
 
 def _add_source(group):
