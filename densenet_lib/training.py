@@ -49,8 +49,7 @@ class Recipe:
 
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
-            schedules = ", ".join(SCHEDULES)
-            raise ValueError(f"schedule is {self.schedule!r}: choose one of {schedules}")
+            raise ValueError(f"schedule is {self.schedule!r}: choose one of {', '.join(SCHEDULES)}")
         for name, (kind, least, below) in LIMITS.items():
             value = getattr(self, name)
             if type(value) not in (int, kind) or not least <= value < below:
