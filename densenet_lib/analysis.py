@@ -106,10 +106,10 @@ class Ledger:
 
     def __str__(self):
         cells = self._cells()
-        widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+        first, *others = (max(map(len, column)) for column in zip(*cells, strict=True))  # widths
         lines = [
-            "  ".join(text.rjust(w) if i else text.ljust(w) for i, (text, w) in enumerate(row))
-            for row in ([*zip(texts, widths, strict=True)] for texts in cells)
+            "  ".join([name.ljust(first), *map(str.rjust, numbers, others)])
+            for name, *numbers in cells
         ]
         rule = "-" * len(lines[0])
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
