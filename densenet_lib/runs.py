@@ -201,8 +201,7 @@ class Run:
                 "another folder with --out."
             )
         earlier = load_checkpoint(self.path)
-        if earlier["recipe"].keys() < asdict(self.recipe).keys():  # older than some field of it
-            earlier["recipe"] = asdict(Recipe()) | earlier["recipe"]
+        earlier["recipe"] = asdict(Recipe()) | earlier["recipe"]  # it may be older than some field
         for key, mine in self._describe().items():
             if (theirs := earlier.get(key)) != mine:
                 raise ValueError(
