@@ -146,14 +146,13 @@ def evaluate(chosen):
     way = "test, with mirror images" if chosen.mirror else "test"
     print(f"{images.name} {way}: {_result(result)}")
     width = max(map(len, images.classes))
-    for name, accuracy, row in zip(images.classes, found.per_class, found.confusion, strict=True):
-        if not row.sum():
+    wrong = found.confusion.fill_diagonal_(-1)  # below any count
+    for name, accuracy, row in zip(images.classes, found.per_class, wrong, strict=True):
+        if accuracy.isnan():
             print(f"  {name:{width}}  no picture of it")
             continue
-        wrong = row.clone()
-        wrong[images.classes.index(name)] = -1
-        taken = f"most often taken for {images.classes[wrong.argmax()]} ({wrong.max()})"
-        print(f"  {name:{width}}  {accuracy:6.1%}  {taken if wrong.max() else ''}".rstrip())
+        taken = f"most often taken for {images.classes[row.argmax()]} ({row.max()})"
+        print(f"  {name:{width}}  {accuracy:6.1%}  {taken if row.max() else ''}".rstrip())
     if chosen.answers:
         buffer = io.BytesIO()  # half the bytes: three digits are enough to draw probabilities
         labels = found.labels.byte() if len(known) <= 256 else found.labels.int()
