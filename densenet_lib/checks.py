@@ -119,6 +119,8 @@ def same(answer, expected, *, tolerance=1e-6):
 
 def _as_float64(numbers):
     """Return numbers as a tensor on the CPU, since not every device knows float64."""
+    if "complex" in str(getattr(numbers, "dtype", "")):
+        raise TypeError("it is complex")  # PyTorch would cut it with a warning
     numbers = numbers.cpu() if isinstance(numbers, torch.Tensor) else numbers
     return torch.as_tensor(numbers, dtype=torch.float64)
 

@@ -53,7 +53,7 @@ class Recipe:
         for name, (kind, least, below) in LIMITS.items():
             value = getattr(self, name)
             if type(value) not in (int, kind) or not least <= value < below:
-                what = "a whole number" if kind is int else "a number"
+                what = "a plain whole number" if kind is int else "a plain number"
                 end = "" if below == math.inf else f" and below {below}"
                 raise ValueError(f"{name} is {value!r}: it must be {what} of at least {least}{end}")
         for name in ("nesterov", "muon", "augment"):

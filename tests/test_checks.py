@@ -234,7 +234,8 @@ def test_a_right_number_passes_whatever_its_type(answer):
 
 @pytest.mark.parametrize(
     "answer",
-    [None, "0.75", [0.75], 0.7501, -0.75, float("nan"), torch.ones(2), {}, len, 0.75j, 10**400],
+    [None, "0.75", [0.75], 0.7501, -0.75, float("nan"), torch.ones(2), {}, len, 0.75j, 10**400]
+    + [torch.tensor(0.75 + 1j), np.complex64(0.75 + 1j)],
 )
 def test_a_wrong_answer_of_any_type_is_false_and_no_error(answer):
     assert checks.same(answer, 0.75) is False and checks.same(answer, [0.75, 0.7]) is False

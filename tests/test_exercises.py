@@ -9,7 +9,6 @@ import builtins
 import importlib.util
 import io
 import re
-import symtable
 import textwrap
 from contextlib import redirect_stdout
 from functools import cache
@@ -19,6 +18,7 @@ import matplotlib.pyplot as plt
 import nbformat
 import pytest
 
+from tools import submissions
 from tools.student import SOLUTION, YOUR_TURN
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
@@ -62,17 +62,10 @@ def pieces(statements):
 
 def names(source):
     """Return the global names that a cell reads before it makes them, and those that it makes."""
-
-    def tables(table):
-        return [table, *(t for child in table.get_children() for t in tables(child))]
-
     read, made = set(), set()
     for text in pieces(ast.parse(source).body):
-        top, *inner = tables(symtable.symtable(text, "cell", "exec"))
-        used = {s.get_name() for s in top.get_symbols() if s.is_referenced()}
-        used |= {s.get_name() for t in inner for s in t.get_symbols() if s.is_global()}
-        read |= used - made
-        made |= {s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported()}
+        read |= submissions.read(*ast.parse(text).body) - made
+        made |= submissions.made(*ast.parse(text).body)
     return read - set(dir(builtins)), made
 
 

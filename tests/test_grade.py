@@ -458,6 +458,10 @@ def test_an_answer_takes_what_it_needs_and_no_more(tmp_path):
     assert submissions.answer([("double-code", split)], first, tiny) == [split]
     (left,) = submissions.answer([("double-code", typed)], first, tiny)
     assert left.strip() == "def double(x):\n    return 2 * x"
+    # A loop's name in a comprehension is its own, in all versions of Python.
+    table, own = "TABLE = [factor for factor in (1, 2)]", "ROWS = [n for n in TABLE]\n" + DOUBLE
+    cells = [("a", table), ("b", "n = 1 / 0"), ("double-code", own)]
+    assert submissions.answer(cells, first, tiny) == [table, own]
 
 
 @pytest.mark.parametrize("name", ["anna_02", "02-anna (1)", "02_tiny anna Kopie", "anna_v2-02"])

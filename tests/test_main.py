@@ -173,8 +173,14 @@ def test_a_class_without_test_pictures_is_said_and_answers_keep_many_classes(tmp
         (["--recipe", "slow"], "--recipe is 'slow': choose one of origin, paper, fast"),
         (["--net", '{"num_classes": 4}'], "--net does not fit .*'num_classes'"),
         (["--recipe", '{"speed": 4}'], "--recipe does not fit .*'speed'.*may have learning_rate"),
-        (["--recipe", '{"learning_rate": "a"}'], "learning_rate is 'a': it must be a number of at"),
-        (["--recipe", '{"batch_size": 2.5}'], "batch_size is 2.5: it must be a whole number of at"),
+        (
+            ["--recipe", '{"learning_rate": "a"}'],
+            "learning_rate is 'a': it must be a plain number of",
+        ),
+        (
+            ["--recipe", '{"batch_size": 2.5}'],
+            "batch_size is 2.5: it must be a plain whole number",
+        ),
         (["--recipe", '{"schedule": "cosine"}'], "schedule is 'cosine'"),
         (["--data", "no/such/folder"], "no folder 'no/such/folder'"),
         (["--validation", "99"], "each side needs at least 10"),

@@ -148,11 +148,12 @@ def test_the_papers_recipe_to_the_letter():
     ("wrong", "sentence"),
     [
         ({"schedule": "cosine"}, "schedule is 'cosine': choose one of constant, steps, one-cycle"),
-        ({"learning_rate": -1}, "learning_rate is -1: it must be a number of at least 0$"),
+        ({"learning_rate": -1}, "learning_rate is -1: it must be a plain number of at least 0$"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
-        ({"momentum": 1.0}, "momentum is 1.0: it must be a number of at least 0 and below 1$"),
-        ({"batch_size": 0}, "batch_size is 0: it must be a whole number of at least 1$"),
-        ({"epochs": 2.0}, "epochs is 2.0: it must be a whole number of at least 1$"),
+        ({"momentum": 1.0}, "momentum is 1.0: it must be a plain number .* 0 and below 1$"),
+        ({"momentum": torch.tensor(0.9).numpy()[()]}, "momentum is .*: it must be a plain number"),
+        ({"batch_size": 0}, "batch_size is 0: it must be a plain whole number of at least 1$"),
+        ({"epochs": 2.0}, "epochs is 2.0: it must be a plain whole number of at least 1$"),
         ({"augment": "no"}, "augment is 'no': it must be true or false"),
     ],
 )

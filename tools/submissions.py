@@ -4,14 +4,15 @@ Nothing of a student's is run here; grade.py does that.
 """
 
 import ast
+import dis
 import hashlib
 import json
 import re
-import symtable
 import unicodedata
 from collections import Counter
 from contextlib import suppress
 from datetime import datetime
+from types import CodeType
 
 import nbformat
 
@@ -22,6 +23,7 @@ COPY = re.compile(r"(?i)[ _-]*(\(\d+\)|copy *\d*|kopie *\d*|v\d+|final)$")  # of
 # Lines for IPython, not for Python.
 IPYTHON = re.compile(r"(?m)^(?:[%!?].*|[\w.]+\?{1,2} *|\w+ *= *[%!].*)$")
 LARGEST = 50 * 2**20  # bytes of a notebook
+LOADS = ("LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS")  # of outer names
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 
 
@@ -192,25 +194,33 @@ def defines(statement, asked, given):
 
 def made(*trees):
     """Return the names that statements make at their top level; `*` if they may be any."""
-    names = set()
-    for tree in trees:
-        if isinstance(tree, (ast.Import, ast.ImportFrom)):
-            names |= {(alias.asname or alias.name).partition(".")[0] for alias in tree.names}
-        elif isinstance(tree, DEFINITIONS):
-            names.add(tree.name)
-        else:
-            stored = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-            names |= {node.id for node in stored if isinstance(node.ctx, ast.Store)}
+    names = {"*" for t in trees if isinstance(t, ast.ImportFrom) and t.names[0].name == "*"}
+    for top, *inner in (codes(tree) for tree in trees if codes(tree)):
+        names |= named(top, "STORE_NAME")
+        names.update(*(named(code, "STORE_GLOBAL") for code in (top, *inner)))
     return names
 
 
 def read(*trees):
     """Return the names that statements take from outside: no function's own, such as its loop's."""
-    names, tables = set(), []
-    with suppress(SyntaxError):  # a `return` outside of a function
-        whole = ast.unparse(ast.Module(list(trees), []))
-        tables.append(symtable.symtable(whole, "answer", "exec"))
-    for table in tables:
-        tables += table.get_children()
-        names |= {s.get_name() for s in table.get_symbols() if s.is_global() or table is tables[0]}
-    return names
+    return {name for code in codes(*trees) for name in named(code, *LOADS)}
+
+
+def codes(*trees):
+    """Return the code objects of statements: the whole, then those inside it; none if none run.
+
+    The compiler's word counts, since which names belong to a comprehension is not to be seen in
+    Python's symbol tables from 3.12 on.
+    """
+    found = []
+    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):  # say, a `return` outside
+        whole = ast.Module(list(trees), [])
+        found.append(compile(whole, "answer", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT))
+    for code in found:
+        found += [const for const in code.co_consts if isinstance(const, CodeType)]
+    return found
+
+
+def named(code, *operations):
+    """Return the names that these operations of a code object name."""
+    return {one.argval for one in dis.get_instructions(code) if one.opname in operations}
