@@ -348,6 +348,7 @@ def test_export_with_sizes_left_open():
         assert largest_difference(exported(images), model(images)) < 1e-5
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower")  # PyTorch, of Python 3.13.0 alone
 def test_compiles_as_one_graph():
     model, images = small()
     for training in (False, True):
