@@ -453,6 +453,8 @@ def test_an_answer_takes_what_it_needs_and_no_more(tmp_path):
     ]
     assert submissions.answer(cells, second, tiny) == ["("]  # to be told what is wrong with it
     assert submissions.answer(cells[:5], first, tiny) == []
+    twice = "def double(x, x):\n    return x"  # what only the compiler refuses
+    assert submissions.answer([("double-code", twice)], first, tiny) == [twice]
     typed = "%time\nfiles = !ls\ndef double(x):\n    return 2 * x\ndouble?\n?double"  # in Jupyter
     split = "def double(x):\n    return (x\n% 7)"  # Python, whatever its last line looks like
     assert submissions.answer([("double-code", split)], first, tiny) == [split]

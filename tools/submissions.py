@@ -165,7 +165,8 @@ def answer(cells, exercise, ours):
         elif cell_id not in ours.ids or cell_id in ours.answers:
             others.update({(n, m): s for m, s in enumerate(statements(source) or [])})
     parts = [statements(source) for source in own.values()]
-    broken = None in parts  # run all the same, for the student to be told why
+    # Run all the same, for the student to be told why.
+    broken = any(part is None or not codes(*part) for part in parts)
     whole = [statement for part in parts for statement in part or []]
     needed, chosen = exercise.asked | read(*whole) | {"*"}, {}
     others = {place: s for place, s in others.items() if defines(s, exercise.asked, ours.made)}
