@@ -39,11 +39,11 @@ TIME = re.compile(
 
 
 def code(notebook):
-    return [cell for cell in notebook["cells"] if cell.cell_type == "code"]
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def prose(notebook):
-    return [cell for cell in notebook["cells"] if cell.cell_type == "markdown"]
+    return [cell for cell in notebook.cells if cell.cell_type == "markdown"]
 
 
 def links(cell):
@@ -159,11 +159,12 @@ def time_said(notebook):
 
 def minutes_to_read(notebook):
     """They are about those of 150 words and 20 lines of code a minute, exercises apart."""
-    cells = [cell for cell in notebook.cells if not cell.id.startswith("exercise")]
-    words = sum(len(re.findall(r"\w+", cell.source)) for cell in prose({"cells": cells}))
-    lines = sum(1 for cell in code({"cells": cells}) for x in cell.source.splitlines() if x.strip())
-    found, said = words / 150 + lines / 20, TIME.search("\n".join(c.source for c in cells[:2]))
-    if said and abs(int(said[1]) - found) > max(5, found / 8):
+    text, program = (
+        "\n".join(cell.source for cell in cells if not cell.id.startswith("exercise"))
+        for cells in (prose(notebook), code(notebook))
+    )
+    found = len(re.findall(r"\w+", text)) / 150 + len(re.findall(r"(?m)^.*\S", program)) / 20
+    if (said := TIME.search(text)) and abs(int(said[1]) - found) > max(5, found / 8):
         yield f"{said[1]} minutes to read are said, and its length makes {found:.0f}"
 
 

@@ -64,8 +64,9 @@ def names(source):
     """Return the global names that a cell reads before it makes them, and those that it makes."""
     read, made = set(), set()
     for text in pieces(ast.parse(source).body):
-        read |= submissions.read(*ast.parse(text).body) - made
-        made |= submissions.made(*ast.parse(text).body)
+        body = ast.parse(text).body
+        read |= submissions.read(*body) - made
+        made |= submissions.made(*body)
     return read - set(dir(builtins)), made
 
 

@@ -196,9 +196,10 @@ def defines(statement, asked, given):
 def made(*trees):
     """Return the names that statements make at their top level; `*` if they may be any."""
     names = {"*" for t in trees if isinstance(t, ast.ImportFrom) and t.names[0].name == "*"}
-    for top, *inner in (codes(tree) for tree in trees if codes(tree)):
-        names |= named(top, "STORE_NAME")
-        names.update(*(named(code, "STORE_GLOBAL") for code in (top, *inner)))
+    for code in (code for tree in trees for code in codes(tree)):
+        names |= named(code, "STORE_GLOBAL")
+        if code.co_name == "<module>":  # a class, too, stores names, its own
+            names |= named(code, "STORE_NAME")
     return names
 
 
