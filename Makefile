@@ -1,6 +1,6 @@
 # The one door. Every target is a call of a Python program that can be called without make.
 
-PYTHON := python3
+PYTHON := $(if $(filter Windows_NT,$(OS)),python,python3)
 VENV := .venv
 # Empty: not passed on. (Set here, so that variables of the same name in the shell do nothing.)
 PROFILE :=

@@ -52,7 +52,8 @@ def saved_for_backward(network, images):
     Args:   images: (N, 3, H, W), on the network's device.
     """
     sizes, network = [], copy.deepcopy(network).train()
-    with torch.random.fork_rng(), _saved(network, lambda tensor, size: sizes.append(size)):
+    devices = [images.device] if images.is_cuda else []  # else it would wake every GPU there is
+    with torch.random.fork_rng(devices), _saved(network, lambda tensor, size: sizes.append(size)):
         output = network(images)  # held, so that no storage's address is used twice
     del output
     return sum(sizes)

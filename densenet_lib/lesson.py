@@ -3,6 +3,7 @@
 lesson = begin(PROFILE, DATA, DEVICE, SEED)
 """
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -69,6 +70,10 @@ def begin(profile="quick", source="auto", device="auto", seed=0):
     resolved = data.resolve(source)
     device = data.choose_device(device)
     torch.manual_seed(seed)
+    if device.type == "cuda":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # from PyTorch 2.9 on it has another name as well
+            torch.backends.cudnn.allow_tf32 = False  # float32 as on a CPU: cells compare numbers
 
     print(f"profile  {profile}: {PROFILES[profile].meaning}")
     print(f"data     {resolved}")

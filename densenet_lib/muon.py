@@ -45,31 +45,73 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._step(p, group)
+            parameters = [p for p in group["params"] if p.grad is not None]
+            for p in parameters:
+                if not self.state[p]:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+            if convolutions := [p for p in parameters if p.dim() == 4]:
+                self._step_convolutions(convolutions, group)
+            if others := [p for p in parameters if p.dim() != 4]:
+                changes = self._changes(others, group, group["weight_decay"])
+                torch._foreach_sub_(others, changes, alpha=group["lr"])
         return loss
 
-    def _step(self, p, group):
-        is_convolution = p.dim() == 4
-        grad = p.grad if is_convolution else p.grad.add(p, alpha=group["weight_decay"])
-        state = self.state[p]
-        if not state:
-            state["momentum_buffer"] = torch.zeros_like(p)
-        velocity = state["momentum_buffer"].mul_(group["momentum"]).add_(grad)
-        change = grad.add(velocity, alpha=group["momentum"]) if group["nesterov"] else velocity
-        rate = group["lr"]
-        if is_convolution:
+    def _changes(self, parameters, group, decay=0.0):
+        """Return what momentum makes of the gradients, as SGD does."""
+        grads = [p.grad for p in parameters]
+        if decay:
+            grads = torch._foreach_add(grads, parameters, alpha=decay)
+        velocity = [self.state[p]["momentum_buffer"] for p in parameters]
+        torch._foreach_mul_(velocity, group["momentum"])
+        torch._foreach_add_(velocity, grads)
+        if not group["nesterov"]:
+            return velocity
+        return torch._foreach_add(grads, velocity, alpha=group["momentum"])
+
+    def _step_convolutions(self, parameters, group):
+        """Step convolutions, those that `_company` puts together at once."""
+        rate, companies = CONVOLUTION_RATE * group["lr"], {}
+        lengths, changes = torch._foreach_norm(parameters), self._changes(parameters, group)
+        for p, length, change in zip(parameters, lengths, changes, strict=True):
+            companies.setdefault(_company(p), []).append((p, length, change.flatten(1)))
+        for company in companies.values():
+            kernels, now, matrices = zip(*company, strict=True)
             # Back to the first length, which the last step has left, before the next is measured
             # by it: a step of size 1 suits C_out filters of length 1, so a length of sqrt(C_out).
-            now, rate = p.norm(), CONVOLUTION_RATE * rate
-            length = state.setdefault("length", now)
-            some = (length > 0) & (now > 0)  # else there is none to keep; for `if` a GPU would wait
-            if rate:
-                p.mul_(torch.where(some, length / now, 1.0))
-            size = torch.where(some, length / math.sqrt(len(p)), 1.0)
-            change = size * orthogonal(change.flatten(1)).view(p.shape)
-        p.sub_(change, alpha=rate)
+            pairs = zip(kernels, now, strict=True)
+            first = torch.stack([self.state[p].setdefault("length", length) for p, length in pairs])
+            now = torch.stack(now)
+            some = (first > 0) & (now > 0)  # else there is none to keep; for `if` a GPU would wait
+            back = torch.where(some, first / now, 1.0)
+            size = torch.where(some, first / math.sqrt(len(kernels[0])), 1.0)
+            steps = _orthogonal_together(matrices)
+            for p, factor, length, step in zip(kernels, back, size, steps, strict=True):
+                if rate:
+                    p.mul_(factor)
+                p.sub_((length * step).view(p.shape), alpha=rate)
+
+
+def _company(kernel):
+    """Return a key that is equal for the convolutions that are worked on together.
+
+    On a GPU an operation has its price however small it is: there, all with as many filters. On a
+    CPU zeros cost as much as numbers: there, each alone.
+    """
+    return id(kernel) if kernel.device.type == "cpu" else len(kernel)
+
+
+def _orthogonal_together(matrices):
+    """Return `orthogonal` of each of some matrices with equally many rows.
+
+    Zeros behind the shorter rows stay zeros and change nothing else, so one stack holds them all.
+    """
+    if len(matrices) == 1:
+        return [orthogonal(matrices[0])]
+    widths = [matrix.shape[1] for matrix in matrices]
+    stack = matrices[0].new_zeros(len(matrices), len(matrices[0]), max(widths))
+    for place, matrix, width in zip(stack, matrices, widths, strict=True):
+        place[:, :width] = matrix
+    return [made[:, :width] for made, width in zip(orthogonal(stack), widths, strict=True)]
 
 
 def orthogonal(matrix, iterations=4):
@@ -79,14 +121,15 @@ def orthogonal(matrix, iterations=4):
     a s + b s^3 + c s^5, applied again and again to the singular values s, drives them towards 1:
     most end between 0.7 and 1.2, and a direction that hardly exists stays smaller.
 
-    Shape:  (rows, columns) -> (rows, columns), floating point.
+    Shape:  (rows, columns) -> (rows, columns), floating point; or a stack of such, (n, ..., ...).
     Source: the coefficients are Jordan's.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    wide = wide / wide.norm().clamp(min=1e-12)  # all singular values at most 1
+    add_product = torch.addmm if matrix.dim() == 2 else torch.baddbmm
+    wide = matrix.mT if matrix.shape[-2] > matrix.shape[-1] else matrix
+    wide = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-12)  # all singular values <= 1
     for _ in range(iterations):
-        square = wide @ wide.T
-        sums = torch.addmm(square, square, square, beta=b, alpha=c)  # b s^2 + c s^4
-        wide = torch.addmm(wide, sums, wide, beta=a)
-    return wide.T if matrix.shape[0] > matrix.shape[1] else wide
+        square = wide @ wide.mT
+        sums = add_product(square, square, square, beta=b, alpha=c)  # b s^2 + c s^4
+        wide = add_product(wide, sums, wide, beta=a)
+    return wide.mT if matrix.shape[-2] > matrix.shape[-1] else wide

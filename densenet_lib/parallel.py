@@ -28,7 +28,7 @@ def process_group(device):
         yield 0, 1, device
         return
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        device = own_gpu()
         torch.cuda.set_device(device)
     # A launcher that starts workers again gives them the old store, with the addresses of the dead
     # ones in it; a prefix for each attempt keeps them apart (newer PyTorch hangs without). So does
@@ -40,19 +40,39 @@ def process_group(device):
         store=distributed.PrefixStore(f"attempt {attempt}, group {next(_joined)}", store),
         rank=number,
         world_size=processes,
+        device_id=device if device.type == "cuda" else None,
     )
     # Whatever still holds the group when it is destroyed, such as a DistributedDataParallel in a
     # cycle of references, keeps its threads, and PyTorch then aborts as the interpreter ends.
+    leave = True
     try:
         yield number, processes, device
         gc.collect()
         distributed.barrier()  # else a process that leaves early takes the others' connections
     except BaseException as error:
         traceback.clear_frames(error.__traceback__)
+        # NCCL's leave-taking waits for the others, who wait for this process in their next sum:
+        # only if it dies does the launcher see it, and can start all of them again.
+        leave = device.type != "cuda" or isinstance(error, GeneratorExit)
         raise
     finally:
         gc.collect()
-        distributed.destroy_process_group()
+        if leave:
+            distributed.destroy_process_group()
+
+
+def own_gpu():
+    """Return the GPU that has this process's number within the machine: 0, unless torchrun says.
+
+    Raises: ValueError if PyTorch sees no GPU of that number.
+    """
+    number, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if number >= there:
+        raise ValueError(
+            f"Process {number} of this machine (counted from 0) has no GPU of its own: PyTorch "
+            f"sees {there}. Start as many processes here as there are GPUs, or add --device cpu."
+        )
+    return torch.device("cuda", number)
 
 
 def data_parallel(model, device):
@@ -65,13 +85,14 @@ def data_parallel(model, device):
     devices = [device] if device.type == "cuda" else None
     wrapped = torch.nn.parallel.DistributedDataParallel(model, device_ids=devices)
     wrapped.training = model.training  # else it would seem that its parts alone are frozen
+    wrapped.broadcast_buffers = False  # training reads none; for the test there is `share_buffers`
     return wrapped
 
 
 def share_buffers(model):
-    """Give every process the first one's buffers, such as running statistics, as each step does.
+    """Give every process the first one's buffers, such as running statistics.
 
-    After the last step each has moved its own, by its own share of the batch.
+    In training each has moved its own, by its own share of each batch.
     """
     if distributed.is_initialized():
         for buffer in model.buffers():

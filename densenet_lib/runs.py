@@ -30,7 +30,14 @@ from densenet_lib.checkpoints import (
 )
 from densenet_lib.data import Batches, ImageSet
 from densenet_lib.efficient import make_efficient
-from densenet_lib.parallel import data_parallel, gather, join_records, process_group, share_buffers
+from densenet_lib.parallel import (
+    data_parallel,
+    gather,
+    join_records,
+    own_gpu,
+    process_group,
+    share_buffers,
+)
 from densenet_lib.training import Evaluation, Recipe, Record, evaluate, train
 
 RECORD_EVERY = 10  # steps: the moments at which a run can stop
@@ -143,7 +150,10 @@ class Run:
             after = self._go_on(network, optimizer, number)
             batches.epoch = after.step // len(batches)
             self._machine |= _before(self._earlier["machine"], self._machine, after.step)
-        trained = data_parallel(torch.compile(network) if self.speed.compile else network, device)
+        # A graph for each size of a batch: PyTorch would else make one for all sizes after the
+        # first short batch, and use that slower one from then on.
+        compiled = torch.compile(network, dynamic=False) if self.speed.compile else network
+        trained = data_parallel(compiled, device)
         validation = self.validation and Batches(self.validation, TEST_BATCH, device=device)
         saved, seen = time.monotonic(), after.images if after else 0
         for record in train(
@@ -340,7 +350,7 @@ def _before(earlier, now, step):
 def _require_compiler(device):
     """Refuse, before work is lost, to compile where nothing can be compiled."""
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        device = own_gpu()
     try:
         torch.compile(torch.nn.ReLU())(torch.zeros(2, device=device))
     except Exception as error:

@@ -51,6 +51,7 @@ class Way:
     channels_last: bool = False
     amp: bool = False
     compile: bool = False
+    muon: bool = False
 
     @property
     def size(self):
@@ -118,11 +119,12 @@ def prepare(way, device):
     two = images[:2].contiguous(memory_format=order)
     kept = analysis.saved_for_backward(network, two) / 2 / MEBIBYTE
     trained = torch.compile(network) if way.compile else network
+    recipe = Recipe(muon=way.muon)
 
     def turn(steps):
         batches = [(images, labels)] * steps
         began = time.perf_counter()
-        for _ in train(trained, batches, epochs=1, recipe=Recipe(), amp=way.amp):
+        for _ in train(trained, batches, epochs=1, recipe=recipe, amp=way.amp):
             pass  # the record has read the loss, so the device is done
         return (time.perf_counter() - began) / steps
 
@@ -344,9 +346,15 @@ def groups_of(chosen):
     for ways in both_orders("densenet121", few, ("torchvision", theirs)):
         groups.append((f"densenet121, batches of {few}, 224x224", ways))
     if chosen.device == "cuda":
-        for batch in (64, 512):
+        # The ways of a group hold their memory at the same time: 512 pictures, some 50 GB together.
+        room = torch.cuda.mem_get_info()[0] / 1e9
+        for batch in (64, 512 if room > 70 else 128):
             for ways in both_orders("bc-100-12", batch, ("torchvision", theirs)):
                 groups.append((f"BC-100-12 on the GPU, batches of {batch}", ways))
+        settings = {"float32": {}, "both": last | amp, "compiled": last | amp | {"compile": True}}
+        settings["compiled, Muon"] = settings["compiled"] | {"muon": True}
+        ways = [Way(name, "bc-100-12", 64, **options) for name, options in settings.items()]
+        groups.append(("BC-100-12 as the reference runs train it, batches of 64", ways))
     return groups
 
 
@@ -380,16 +388,17 @@ def main():
     if not wanted:
         titles = "\n  ".join(title for title, _ in groups)
         parser.error(f"no title has {chosen.only!r} in it; there are\n  {titles}")
+    out = Path(chosen.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
     for title, ways in wanted:
         found["training"] += compare(title, ways, chosen.device, turns, seconds)
+        write_whole(out, json.dumps(found, indent=1).encode())  # so that nothing measured is lost
     if not chosen.only:
         found["by_depth"] = depths(chosen.quick)
         found["feeding"] = feeding(turns)
     if not chosen.only and not chosen.quick:
         found["largest_batch"] = largest_batches()
         found["two_at_once"] = two_at_once(6)
-    out = Path(chosen.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, json.dumps(found, indent=1).encode())
     print(f"\nwritten to {out}")
     return 0

@@ -26,4 +26,7 @@ if __name__ == "__main__":
         *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")]),
     ]
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(paths)
+    if sys.platform == "darwin":  # iCloud may hide the file by which .venv knows this project
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     sys.exit(main([*OPTIONS, *sys.argv[1:]]))

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,6 +57,9 @@ class Execution:
         command += ["--kernel", KERNEL, "--cwd", str(self.notebook.parent), *self.options]
         command += ["--no-progress-bar", "--log-output", "--autosave-cell-every", "30"]
         env = {"OMP_NUM_THREADS": str(threads), "PYTHONIOENCODING": "utf-8", **os.environ}
+        if sys.platform == "darwin":  # as in lab.py
+            paths = [str(Path(__file__).resolve().parents[1]), env.get("PYTHONPATH")]
+            env["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         with self.log.open("wb") as log:
             pipes = {"stdin": subprocess.PIPE, "stdout": log, "stderr": subprocess.STDOUT}
             self.process = subprocess.Popen(command, env=env, start_new_session=True, **pipes)
@@ -185,7 +189,7 @@ def parse(arguments):
     parser.add_argument("--data", help=f"{', '.join(SOURCES)}, or a folder of pictures")
     parser.add_argument("--device", choices=DEVICES, help="where the networks run")
     parser.add_argument("--seed", type=int, help="of every random number, 0 or more")
-    parser.add_argument("--jobs", type=int, help="notebooks at once (half the cores, or 2)")
+    parser.add_argument("--jobs", type=int, help="at once: half the cores or 2, on a GPU 1")
     limits = ", ".join(f"{seconds} {name}" for name, seconds in TIMEOUTS.items())
     parser.add_argument("--timeout", type=int, help=f"seconds a cell may take ({limits})")
     parser.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="their folder")
@@ -210,6 +214,24 @@ def parse(arguments):
     return chosen
 
 
+def on_gpu(device):
+    """Say whether a GPU will be used, which several notebooks at once would fill, and mistime."""
+    if device is None:
+        device = os.environ.get("DENSENET_DEVICE", "auto")
+    if device == "auto" and shutil.which("nvidia-smi"):  # a GPU: can this PyTorch use it?
+        look = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+        return subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
+    return device in ("cuda", "mps")
+
+
+def room():
+    """Return how many notebooks this machine has memory for; a kernel takes about 1 GB."""
+    try:
+        return max(1, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2_500_000_000)
+    except (AttributeError, ValueError):  # Windows does not say
+        return 4
+
+
 def run(chosen):
     """Run the notebooks that `parse` found, end with a table, and return the runs."""
     options = ["--execution-timeout", str(chosen.timeout), "--start-timeout", "120"]
@@ -218,7 +240,8 @@ def run(chosen):
             options += ["-p", name.upper(), str(value)]
     runs = [Execution(path, chosen.build.resolve(), options) for path in chosen.found]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jobs = min(chosen.jobs or max(min(cores, 2), cores // 2), len(runs))
+    most = 1 if on_gpu(chosen.device) else max(min(cores, 2), min(cores // 2, room()))
+    jobs = min(chosen.jobs or most, len(runs))
     began = time.monotonic()
     execute(runs, jobs, threads=max(1, cores // jobs))
     report(runs)

@@ -5,16 +5,19 @@ python tools/setup.py .venv book          and what an extra of pyproject.toml na
 python tools/setup.py --torch cpu         a build of PyTorch: cpu, cuda, or default (pip's own)
 python tools/setup.py --tested            the versions in constraints.txt, where they can be had
 
-On Linux pip's own PyTorch carries CUDA, several gigabytes. So without a wish and without an NVIDIA
-GPU the CPU build is tried first: uv knows where it is. Where it cannot be reached, pip's own comes.
+On Linux pip's own PyTorch carries the newest CUDA: several gigabytes, and a driver to match. So uv
+is asked first, for the build that fits an NVIDIA GPU's driver, or for the CPU's where there is no
+GPU: it knows where they are. Where they cannot be reached, pip's own comes.
 """
 
 import argparse
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 
 if sys.version_info < (3, 10):  # noqa: UP036 (this file has to start there too)
@@ -32,6 +35,7 @@ LOOK = """import sysconfig, importlib.metadata as metadata
 print(sysconfig.get_path("platlib"))
 for package in metadata.distributions():
     print(package.metadata["Name"] + "==" + package.version)"""
+HAS_GPU = "import sys, torch; sys.exit(not torch.cuda.is_available())"
 PYTORCH = ("torch", "torchvision", "torchvision.libs", "triton", "nvidia")  # folders of packages
 
 
@@ -42,21 +46,35 @@ def say(sentence):
 
 
 def choose(wish):
-    """Return what to ask uv for (None: let pip take its own build) and a sentence that says so."""
-    if sys.platform == "darwin":
-        return None, "pip's own build, for the CPU and Apple's GPU (there is no CUDA on a Mac)."
+    """Return what to ask uv for (None: let pip take its own build) and a sentence that says so.
+
+    Where PyTorch has no build for this machine, end with a sentence.
+    """
     if os.environ.get("PIP_NO_INDEX"):
         return None, "the build in your own folder of packages (PIP_NO_INDEX is set)."
+    if sys.platform == "darwin" and platform.machine() == "x86_64":
+        sys.exit(
+            "PyTorch is no longer built for Intel's Macs. If yours has Apple's processor, this "
+            "Python is the wrong one: take the one from python.org. Else see Colab in TEACHING.md."
+        )
+    if sysconfig.get_platform() == "win-arm64":
+        sys.exit(
+            "PyTorch has no build for an ARM Python on Windows, as far as we know: try the 64-bit "
+            "one for Intel and AMD from python.org, or see Colab in TEACHING.md."
+        )
+    if sys.platform == "darwin":
+        return None, "pip's own build, for the CPU and Apple's GPU (there is no CUDA on a Mac)."
     if sys.platform == "win32":
         if wish == "cuda":
             return "auto", "the CUDA build that fits this machine's driver, as wished."
         return None, "pip's own build, which on Windows is the CPU's."
     if wish == "cpu":
         return "cpu", "the CPU build, as wished."
+    there = shutil.which("nvidia-smi") or os.path.exists("/proc/driver/nvidia")
+    if there and wish != "default":
+        return "auto", "the CUDA build that fits this machine's driver: there is an NVIDIA GPU."
     if wish:
         return None, "pip's own build, as wished. On Linux it carries CUDA."
-    if shutil.which("nvidia-smi") or os.path.exists("/proc/driver/nvidia"):
-        return None, "pip's own build with CUDA, because there is an NVIDIA GPU."
     return "cpu", "the CPU build, because no NVIDIA GPU was found."
 
 
@@ -87,7 +105,7 @@ def pip(python):
 
 def look(python):
     """Return {package: version} of what is installed, and the folder in which it lies."""
-    lines = subprocess.check_output([python, "-c", LOOK], universal_newlines=True).splitlines()
+    lines = subprocess.check_output([python, "-X", "utf8", "-c", LOOK]).decode("utf-8").splitlines()
     return pins("\n".join(lines[1:])), lines[0]
 
 
@@ -131,13 +149,24 @@ def main(folder=".venv", extra="notebooks", wish="", tested=False):
     python = os.path.join(folder, SCRIPTS, "python")
     tested = TESTED if tested else []
     say("Setting up " + folder + ": PyTorch, JupyterLab and the rest take some minutes, once.")
+    if os.name == "nt" and len(os.path.abspath(folder)) > 100:
+        say("This folder's name is long, and Windows may refuse longer ones. If the set-up fails,")
+        say("move the project to a place such as C:\\densenet, and not into OneDrive.")
     if (
         subprocess.call([sys.executable, "-m", "venv", folder])
         or install(python, extra, wish, tested)
         or subprocess.call([python, "-c", "import torchvision"])  # does it fit PyTorch?
     ):
+        if os.path.exists(python) and "torch" not in look(python)[0]:
+            say("If no torch was found, this Python may be too new for PyTorch: take an older one.")
         sys.exit("The set-up failed, see above. Mend it and repeat: what is there is kept.")
     report(python, folder, tested)
+    if wish != "cpu" and shutil.which("nvidia-smi") and subprocess.call([python, "-c", HAS_GPU]):
+        say("There is an NVIDIA GPU, but this PyTorch cannot use it.")
+        if os.name == "nt" and not wish:
+            say("For one that can, delete " + folder + " and add --torch cuda to the command.")
+        else:
+            say("Its driver may be too old: see nvidia-smi.")
     stamp = ".complete" if extra == "notebooks" else ".complete-" + extra
     open(os.path.join(folder, stamp), "w").close()
 

@@ -37,8 +37,8 @@ def main(build=BUILD, *options):
     """
     if find_spec("myst_nb") is None:
         sys.exit(
-            "Sphinx and MyST-NB are missing: `make site`, or, in an environment of your own, "
-            "`pip install .[book]`."
+            "Sphinx and MyST-NB are missing: `make site` installs them, or, without make, "
+            "`python tools/setup.py .venv book`."
         )
     pages, fresh, site = build / "book", build / "book-html", build / "site"
     for folder in (pages, fresh):

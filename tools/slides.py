@@ -234,7 +234,8 @@ def main(arguments=()):
     found = importlib.util.find_spec("sphinx_revealjs")
     if found is None:
         sys.exit(
-            "There is no reveal.js here: `make slides` installs it, or `pip install .[slides]`."
+            "There is no reveal.js here: `make slides` installs it, or, without make, "
+            "`python tools/setup.py .venv slides`."
         )
     reveal = Path(found.submodule_search_locations[0], "_static", "revealjs")
     shutil.rmtree(SLIDES, ignore_errors=True)

@@ -102,7 +102,8 @@ class Batches:
             images = images.sub_(self._mean).div_(self._std)  # (B, 3, H, W)
             if self.augment and epoch >= self.plain_epochs:
                 images = flip_and_shift(images, flip[part], *shift[:, part])
-                images = cut_out(images, self.cutout, *(place[part] for place in centre))
+                if self.cutout:
+                    images = cut_out(images, self.cutout, *(place[part] for place in centre))
             if start + self.batch_size >= n:
                 self.epoch = epoch + 1
             whole = min(self.batch_size, n - start)

@@ -248,6 +248,8 @@ def read_picture(path):
         if isinstance(error, OSError) and error.strerror:
             raise
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error!r})"
+        if Path(path).suffix.lower() in (".heic", ".heif"):
+            reason = ", or one in Apple's format HEIC: export it as JPEG"
         raise ValueError(f"it is no picture, or a damaged one{reason}") from error
     if picture.mode.startswith(("I", "F")):
         hidden = np.asarray(picture) == picture.info.get("transparency", -1)
