@@ -34,6 +34,11 @@ def test_grouped_convolution_and_linear():
     assert analysis.count_macs(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), (3, 2, 2)) == 60
 
 
+def test_a_module_that_is_used_twice_counts_twice():
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    assert analysis.count_macs(nn.Sequential(conv, nn.ReLU(), conv), (4, 5, 5)) == 2 * 25 * 9 * 16
+
+
 def test_counting_leaves_the_model_alone():
     model = DenseNet(4, (1, 1), 8).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -66,13 +71,15 @@ def test_activation_bytes_are_what_a_real_pass_keeps():
     del output
 
 
-def test_saved_bytes_by_formula():
-    layer, images = DenseLayer(5, 3, bn_size=2), torch.randn(4, 5, 7, 6)
+@pytest.mark.parametrize("training", [True, False])
+def test_saved_bytes_by_formula(training):
+    layer, images = DenseLayer(5, 3, bn_size=2).train(training), torch.randn(4, 5, 7, 6)
     maps = 5 + 5 + 6 + 6  # into norm1, out of relu1, into norm2, out of relu2
     statistics = 2 * (5 + 6)  # each norm's mean and inverse deviation
     found = analysis.saved_for_backward(layer, images)
     assert found == 4 * (4 * 7 * 6 * maps + statistics)
     assert layer.norm1.num_batches_tracked == 0  # a copy was run
+    assert layer.training is training
 
 
 def test_saved_bytes_agree_with_the_count_on_the_meta_device():

@@ -219,6 +219,23 @@ def test_whatever_comes_back_there_is_a_row(said, remark, monkeypatch):
     assert row["remark"] == remark and "accuracy" not in row
 
 
+@pytest.mark.parametrize(
+    ("others", "field", "said"),
+    [
+        (3, "luck", "0.0150"),  # the root of 0.1 * 0.9 / 400
+        (4, "remark", "it gave 4 of them another answer"),
+    ],
+)
+def test_three_of_300_may_get_another_answer(others, field, said, monkeypatch):
+    test = data.load_images("shapes", "test", limit=400)
+    answers = iter([["1"] * 400, ["2"] * others + ["1"] * (300 - others)])
+    monkeypatch.setattr(capstone, "inside", lambda *_: ("0000\n", 1.0))
+    monkeypatch.setattr(capstone, "ask", lambda *_: next(answers))
+    fewer = test.subset(slice(100))  # to learn from, which luck does not count
+    row = capstone.judged(ROOT / "capstone" / "plain.py", 0, fewer, test, chosen())
+    assert row[field].endswith(said)
+
+
 def chosen(**options):
     """Return the judge's options, as `judge` sets them."""
     usual = {"minutes": 0.01, "cores": 1, "patience": 1, "contest": 3, "out": ROOT / "build" / "x"}
@@ -319,6 +336,16 @@ def test_labels_are_not_among_what_an_entry_is_asked(monkeypatch):
     assert capstone.ask(chosen(), pictures, 7, b"", b"", 0) == ["1"] * 100
     asked = given[0][6]
     assert asked.labels.unique().tolist() == [0] and torch.equal(asked.images, pictures.images)
+
+
+def test_pictures_answers_and_what_we_have_trained_are_hidden(monkeypatch, tmp_path):
+    monkeypatch.setenv("DENSENET_HOME", str(tmp_path / "home"))
+    photos, out = tmp_path / "photos", tmp_path / "out" / "table.csv"
+    photos.mkdir()
+    own = {ROOT / "build", ROOT / ".git", ROOT / "densenet_lib" / "recorded"}
+    own |= {tmp_path / "home", out.parent}
+    assert own <= set(capstone.hidden(chosen(out=out)))
+    assert own | {photos} <= set(capstone.hidden(chosen(data=str(photos), out=out)))
 
 
 @pytest.mark.parametrize("name", ["plain", "origin", "ours"])

@@ -24,6 +24,7 @@ from densenet_lib.densenet import (
     densenet201,
     densenet264,
     densenet_cifar,
+    named_network,
 )
 
 IMAGENET = [121, 161, 169, 201]
@@ -249,8 +250,9 @@ def test_smallest_pictures_pass_and_smaller_are_refused():
     for stem, smallest in (("conv", 4), ("imagenet", 13)):
         model = DenseNet(4, (1, 1, 1), 8, stem=stem).eval()
         assert model(torch.randn(1, 3, smallest, smallest)).shape == (1, 10)
-        with pytest.raises(ValueError, match="fewer blocks or larger pictures"):
-            model(torch.randn(1, 3, smallest, smallest - 1))
+        for size in ((smallest, smallest - 1), (smallest - 1, smallest)):
+            with pytest.raises(ValueError, match="fewer blocks or larger pictures"):
+                model(torch.randn(1, 3, *size))
 
 
 # Impossible arguments
@@ -382,3 +384,22 @@ def test_pickled_on_meta_and_as_a_function():
 def test_the_five_networks_say_what_they_are():
     for depth, build in OURS.items():
         assert build.__name__ == f"densenet{depth}" and f"of {depth} layers" in build.__doc__
+
+
+def test_they_have_the_classes_and_the_dropout_that_are_asked_for():
+    with torch.device("meta"):
+        model = densenet121(7, drop_rate=0.2)
+    assert model.classifier.out_features == 7
+    assert {m.p for m in model.modules() if isinstance(m, nn.Dropout)} == {0.2}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("origin", DenseNet(num_classes=3)),
+        ("bc-10-4", densenet_cifar(10, 4, num_classes=3)),
+        ("7-4", densenet_cifar(7, 4, bottleneck=False, num_classes=3)),
+    ],
+)
+def test_a_name_is_a_network_for_the_classes_that_are_asked_for(name, expected):
+    assert named_network(name, 3).arguments == expected.arguments

@@ -467,11 +467,13 @@ def test_altered_files_are_named_and_then_repaired(server, sources, home, tiny):
     sources(server.url("whole"))
     folder = fetch_cifar()
     (folder / "data_batch_3").write_bytes(b"altered")
-    (folder / "test_batch").unlink()
+    for name in ("test_batch", "batches.meta"):
+        (folder / name).unlink()
     with pytest.raises(FileNotFoundError) as error:
         load_images()
     message = str(error.value)
-    assert f"{folder} (data_batch_3 (altered), test_batch (missing))" in message
+    found = "data_batch_3 (altered), test_batch (missing), batches.meta (missing)"
+    assert f"{folder} ({found})" in message
     assert "python -m densenet_lib data --source cifar10" in message and "\n" not in message
     assert fetch_cifar() == folder and left(home) == WHOLE
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == tiny.files

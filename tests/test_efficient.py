@@ -283,9 +283,11 @@ def norm_without_bias():
         ),
     ],
 )
-def test_what_cannot_be_made_efficient_is_refused(network, message):
+def test_what_cannot_be_made_efficient_is_refused_and_left_as_it_was(network, message):
+    before = [type(module) for module in network.modules()]
     with pytest.raises(TypeError, match=message):
         make_efficient(network)
+    assert [type(module) for module in network.modules()] == before
 
 
 def test_parametrized_convolutions_are_computed():

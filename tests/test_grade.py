@@ -1,5 +1,6 @@
 """The grading tool, on a tiny notebook of ours and on everything that a class may hand in."""
 
+import codecs
 import copy
 import csv
 import json
@@ -123,7 +124,8 @@ SWAP = (
 BUILTINS = "import builtins\nbuiltins.range = lambda *a: ()\nbuiltins.AssertionError = int\n" + (
     "def double(x):\n    return 7"
 )
-EXAM = "seen = open({exam!r}).read()\n" + DOUBLE
+EXAM = f"seen = open({str(ROOT / 'exam' / 'questions.md')!r}).read()\n"
+TESTS = f"seen = open({__file__!r}).read()\n"  # right answers lie beside it
 LEAVES = (
     "import subprocess, sys\ncommand = [sys.executable, '-c', 'import time; time.sleep(777123)']\n"
     "subprocess.Popen(command, start_new_session=True)\n" + DOUBLE
@@ -231,7 +233,12 @@ WALLED = {  # where the system has namespaces
     "fills_01.ipynb": (theirs(double_code=FILL), "error: OSError: [Errno 28]", "correct", ""),
     "edits_01.ipynb": (theirs(double_code=EDIT + DOUBLE), *FINE),
     "peeks_01.ipynb": (theirs(double_code=PEEK), *FINE),
-    "exam_01.ipynb": (theirs(double_code=EXAM), "error: FileNotFoundError", "correct", ""),
+    "looks-up_01.ipynb": (
+        theirs(double_code=EXAM + DOUBLE, area_code=TESTS + AREA),
+        "error: FileNotFoundError",
+        "error: FileNotFoundError",
+        "",
+    ),
     "calls_01.ipynb": (theirs(double_code=CALL + DOUBLE), "error: OSError: [Errno 101]", *FINE[1:]),
 }
 
@@ -260,6 +267,13 @@ def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.fixture
+def tiny(tmp_path):
+    """Return our tiny notebook, 01_tiny.ipynb, as it is read to grade others by it."""
+    nbformat.write(ours(), tmp_path / "01_tiny.ipynb")
+    return submissions.Ours(tmp_path / "01_tiny.ipynb")
+
+
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory):
     """Grade what is planted; return the folder, what was planted, and the program's result."""
@@ -278,9 +292,6 @@ def graded(tmp_path_factory):
             content = copy.deepcopy(content)
             for cell in content.cells:
                 cell.source = cell.source.replace("{folder!r}", repr(str(folder / "in")))
-                cell.source = cell.source.replace(
-                    "{exam!r}", repr(str(ROOT / "exam" / "questions.md"))
-                )
             path.write_text(json.dumps(content))
     deadline = time.mktime((2026, 11, 30, 18, 0, 0, 0, 0, -1))
     for path in (folder / "in").rglob("*.ipynb"):
@@ -320,10 +331,12 @@ def test_students_are_told_apart(graded):
     assert rows["Berta_01 (1).ipynb"]["student"] == "Berta"  # and yet the same, as the remarks say
     assert rows[f"{ACCENTS}_01_tiny.ipynb"]["student"] == "Zoë Šťastná"
     assert rows["José/homework.ipynb"]["student"] == "José"
+    # Without this mark Excel takes the letters for those of another alphabet.
+    assert (graded[0] / "grades.csv").read_bytes().startswith(codecs.BOM_UTF8)
 
 
-def test_a_file_name_is_no_formula(graded):
-    assert "\n./=1+1_01.ipynb," in (graded[0] / "grades.csv").read_text("utf-8-sig")
+def test_neither_a_file_nor_a_student_is_a_formula(graded):
+    assert "\n./=1+1_01.ipynb,1+1," in (graded[0] / "grades.csv").read_text("utf-8-sig")
 
 
 def test_the_summary_counts_by_exercise(graded):
@@ -369,13 +382,46 @@ def test_an_old_kernel_which_leaves_files_open_is_told():
 
 
 @pytest.mark.parametrize(("zone", "remarks"), [("+00:00", ["late by 1:00:00"]), ("-02:00", [])])
-def test_a_deadline_may_have_a_time_zone(tmp_path, zone, remarks):
-    nbformat.write(ours(), tmp_path / "01_tiny.ipynb")
-    series, path = [submissions.Ours(tmp_path / "01_tiny.ipynb")], tmp_path / "anna_01.ipynb"
+def test_a_deadline_may_have_a_time_zone(tiny, tmp_path, zone, remarks):
+    path = tmp_path / "anna_01.ipynb"
     path.write_text(json.dumps(theirs()))
     os.utime(path, (datetime.fromisoformat("2026-11-30T18:00+00:00").timestamp(),) * 2)
     deadline = datetime.fromisoformat(f"2026-11-30T17:00{zone}")
-    assert submissions.Submission(path, tmp_path, series, deadline).remarks == remarks
+    assert submissions.Submission(path, tmp_path, [tiny], deadline).remarks == remarks
+
+
+def test_a_notebook_has_a_limit_in_all(tiny, monkeypatch):
+    clock = [0.0]
+
+    def hangs(sources, number, ours, hidden, seconds):
+        clock[0] += seconds
+        return f"{seconds:g} s"
+
+    monkeypatch.setattr(grade, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(grade, "behind_walls", hangs)
+    cells = [("double-code", DOUBLE), ("area-code", AREA)]
+    assert grade.grade(cells, tiny, [], 30, 40) == ["30 s", "10 s"]
+    none_left = "timed out: 30 s for the whole notebook"
+    assert grade.grade(cells, tiny, [], 30, 30) == ["30 s", none_left]
+
+
+def test_neither_a_link_nor_a_huge_file_is_read(tiny, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "anna_01.ipynb").symlink_to(tmp_path / "01_tiny.ipynb")
+    with (folder / "berta_01.ipynb").open("wb") as file:
+        file.truncate(submissions.LARGEST + 2**20)  # a hole, which takes no room
+    link, huge = submissions.submissions_in(folder, [tiny])
+    assert link.remarks == ["not graded: a link or a device, not a file"] and not link.cells
+    assert huge.remarks == ["not graded: 51 MiB, more than 50"] and not huge.digest
+
+
+def test_ids_that_all_notebooks_have_do_not_say_which_it_is(tiny, tmp_path):
+    nbformat.write(ours(), tmp_path / "02_tiny.ipynb")
+    other = submissions.Ours(tmp_path / "02_tiny.ipynb")
+    path = tmp_path / "anna_02.ipynb"
+    path.write_text(json.dumps(theirs()))
+    assert submissions.Submission(path, tmp_path, [tiny, other]).ours is other
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -439,9 +485,7 @@ def test_our_own_mistake_is_not_the_students(graded):
     assert row["notebook"] == "02_ours_fails" and graded[2].returncode == 1
 
 
-def test_an_answer_takes_what_it_needs_and_no_more(tmp_path):
-    nbformat.write(ours(), tmp_path / "01_tiny.ipynb")
-    tiny = submissions.Ours(tmp_path / "01_tiny.ipynb")
+def test_an_answer_takes_what_it_needs_and_no_more(tiny):
     cells = [("setup", "factor = 9"), ("a", "import os"), ("b", "def plus(x): return minus(x)")]
     cells += [("c", "def minus(x): return 1\nwhile True: pass"), ("d", "class Unused: pass")]
     cells += [("double-code", "def double(x):\n    return plus(x)"), ("area-code", "(")]

@@ -25,18 +25,23 @@ def test_begin_says_how_to_get_cifar_when_it_falls_back(capsys, tmp_path, monkey
     assert capsys.readouterr().out.count("CIFAR-10 is not on disk; `make data` fetches it") == 2
 
 
-def test_pictures_are_loaded_when_asked_and_as_many_as_the_profile_has(monkeypatch):
+@pytest.mark.parametrize(
+    ("profile", "train", "test", "epochs"), [("quick", 5_000, 1_000, 1), ("full", None, None, 10)]
+)
+def test_pictures_are_loaded_when_asked_and_as_many_as_the_profile_has(
+    monkeypatch, profile, train, test, epochs
+):
     asked = []
 
     def load_images(source, split, limit):
         asked.append((source, split, limit))
         return object()
 
-    opened = lesson.begin("quick", "shapes", "cpu", 0)
+    opened = lesson.begin(profile, "shapes", "cpu", 0)
     monkeypatch.setattr(data, "load_images", load_images)
-    assert not asked
+    assert not asked and opened.profile.epochs == epochs
     assert opened.train is opened.train and opened.test is not opened.train
-    assert asked == [("shapes", "train", 5_000), ("shapes", "test", 1_000)]
+    assert asked == [("shapes", "train", train), ("shapes", "test", test)]
 
 
 def test_a_picture_is_the_first_test_picture_or_a_file_of_the_reader(tmp_path):
@@ -64,6 +69,21 @@ def test_a_picture_is_the_first_test_picture_or_a_file_of_the_reader(tmp_path):
 def test_wrong_values_raise_with_the_right_ones(arguments, sentence):
     with pytest.raises((ValueError, FileNotFoundError), match=sentence):
         lesson.begin(*arguments)
+
+
+@pytest.mark.parametrize(("there", "name"), [(True, "cuda"), (False, "cpu")])
+def test_auto_is_a_gpu_where_there_is_one(monkeypatch, there, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert data.choose_device("auto") == torch.device(name)
+
+
+def test_float32_on_a_gpu_is_float32(monkeypatch):
+    monkeypatch.setattr(data, "choose_device", torch.device)
+    with torch.backends.cudnn.flags(allow_tf32=True):
+        lesson.begin("quick", "shapes", "cpu", 0)
+        assert torch.backends.cudnn.allow_tf32
+        lesson.begin("quick", "shapes", "cuda", 0)
+        assert not torch.backends.cudnn.allow_tf32
 
 
 def test_a_device_that_is_not_there_is_refused():

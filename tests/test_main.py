@@ -1,5 +1,6 @@
 """The command line as a stranger uses it: train, evaluate, predict, and every wrong way."""
 
+import contextlib
 import errno
 import io
 import json
@@ -14,11 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from densenet_lib import runs
+from densenet_lib import commands, runs
 from densenet_lib.__main__ import main
 from densenet_lib.checkpoints import build_network, load_checkpoint, normalise
 from densenet_lib.data import load_images
-from densenet_lib.training import evaluate
+from densenet_lib.runs import Speed
+from densenet_lib.training import Evaluation, evaluate
 
 TINY = '{"growth_rate": 4, "block_config": [1, 1], "num_init_features": 8}'
 TRAIN = ["train", "--net", TINY, "--data", "shapes", "--limit", "100", "--device", "cpu"]
@@ -69,6 +71,16 @@ def test_validation_leaves_the_test_images_alone(tmp_path, capsys):
     assert found["test"] is None and found["data"]["images"] == 80
 
 
+@pytest.mark.parametrize("switch", ["amp", "compile", "channels_last", "efficient"])
+def test_a_switch_of_the_command_line_is_that_of_the_run(tmp_path, capsys, monkeypatch, switch):
+    def run(*_, speed, **__):
+        raise ValueError(f"asked for {speed}")
+
+    monkeypatch.setattr(commands, "Run", run)
+    assert main([*TRAIN, "--" + switch.replace("_", "-"), "--out", str(tmp_path)]) == 2
+    assert said(capsys).endswith(f"asked for {Speed(**{switch: True})}")
+
+
 def test_an_efficient_run_is_evaluated_like_any_other(tmp_path, capsys):
     assert main([*TRAIN, "--efficient", "--epochs", "1", "--out", str(tmp_path)]) == 0
     assert json.loads((tmp_path / "run.json").read_text())["machine"]["efficient"] is True
@@ -105,6 +117,21 @@ def test_evaluate_agrees_with_the_end_of_training(trained, tmp_path, capsys):
     both = torch.load(tmp_path / "mirrored.pt", weights_only=True)
     assert torch.equal(both["labels"], found["labels"])
     assert not torch.equal(both["logits"], found["logits"])
+
+
+def test_evaluate_names_the_class_that_each_is_most_often_taken_for(trained, capsys, monkeypatch):
+    labels = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2])
+    guesses = torch.tensor([0, 0, 0, 1, 2, 2, 0, 0, 0, 1, 2])
+    found = Evaluation(torch.eye(10)[guesses], labels)
+    monkeypatch.setattr(commands.training, "evaluate", lambda *_, **__: found)
+    assert main(["evaluate", str(trained), "--data", "shapes"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:5] == [
+        "circle 50.0% most often taken for moon (2)",
+        "ring 25.0% most often taken for circle (3)",
+        "moon 100.0%",
+        f"{load_checkpoint(trained)['classes'][3]} no picture of it",
+    ]
 
 
 def test_predict_reads_any_picture(trained, pictures, capsys):
@@ -242,7 +269,16 @@ def test_checkpoints_that_do_not_fit(trained, tmp_path, capsys):
 def test_divergence_is_one_sentence(tmp_path, capsys):
     recipe = ["--recipe", '{"learning_rate": 1e30}']
     assert main([*TRAIN, *recipe, "--epochs", "2", "--out", str(tmp_path)]) == 1
-    assert "try a tenth of the learning rate" in said(capsys)
+    assert said(capsys).endswith("try a tenth of the learning rate")  # there is no checkpoint yet
+
+
+def test_divergence_names_the_last_good_checkpoint(trained, capsys, monkeypatch):
+    def diverge(*_):
+        raise FloatingPointError("the loss is nan")
+
+    monkeypatch.setattr(commands, "_follow", diverge)
+    assert main([*TRAIN, "--epochs", "2", "--out", str(trained.parent), "--resume"]) == 1
+    assert said(capsys).endswith(f"the loss is nan; the last good checkpoint is {trained}")
 
 
 def test_a_full_disk_loses_nothing_earlier(tmp_path, capsys, monkeypatch):
@@ -357,7 +393,8 @@ def test_it_goes_on_from_a_checkpoint_with_other_classes(trained, pets, tmp_path
     test = load_images(pets, "test")  # by the old numbers, as the new network has learned them
     by_hand = evaluate(build_network(new), [(normalise(test.images, new), test.labels)])
     assert new["test"]["loss"] == pytest.approx(by_hand.loss, rel=1e-5)
-    assert f"loss {by_hand.loss:.4f} ({len(test)} images)" in capsys.readouterr().out
+    expected = f"accuracy {by_hand.accuracy:.2%}, loss {by_hand.loss:.4f} ({len(test)} images)"
+    assert f"\npets test: {expected}\n" in capsys.readouterr().out
 
 
 def test_another_stream_in_place_of_the_console_will_do(monkeypatch):
@@ -386,6 +423,14 @@ def test_asked_twice_it_ends_at_once(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(runs, "join_records", insist)
     assert main([*TRAIN, "--epochs", "2", "--out", str(tmp_path / "a")]) == 130
     assert "again with --resume" in capsys.readouterr().err
+
+
+def test_a_ctrl_c_that_torchrun_passes_on_is_no_insisting(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    with contextlib.suppress(KeyboardInterrupt), commands._stop_requests() as requests:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+    assert requests == [signal.SIGINT] * 2
 
 
 def test_a_frozen_run_resumes_to_the_bit(trained, pets, tmp_path, monkeypatch):

@@ -5,8 +5,10 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from densenet_lib.densenet import DenseNet
+from densenet_lib import muon
+from densenet_lib.densenet import DenseNet, densenet_cifar
 from densenet_lib.muon import CONVOLUTION_RATE, Muon, orthogonal
 from densenet_lib.training import Recipe
 
@@ -62,6 +64,17 @@ def test_what_is_no_convolution_steps_as_sgd_does(nesterov):
     for p, q in zip(mine.parameters(), theirs.parameters(), strict=True):
         same = torch.allclose(p, q, rtol=1e-5, atol=1e-6)
         assert same if p.dim() != 4 else not same
+
+
+def test_a_convolution_does_not_decay():
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(3, 6, 3, bias=False)
+    other = copy.deepcopy(convolution)
+    for model, decay in ((convolution, 0.0), (other, 10.0)):
+        optimizer = Muon(model.parameters(), weight_decay=decay)
+        for _ in gradients(model, 3):
+            optimizer.step()
+    assert torch.equal(convolution.weight, other.weight)
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch before 2.9")
@@ -120,14 +133,50 @@ def test_a_convolution_keeps_its_length():
     assert convolution.weight.norm().item() == pytest.approx(length, rel=0.01)
 
 
-def test_a_step_asks_for_no_value():
-    """On a GPU it would wait for one; on the meta device, where there are none, it fails."""
-    model = DenseNet(4, (1, 1), 8).to("meta")
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_convolutions_together_step_as_each_alone(nesterov, monkeypatch):
+    """As on a GPU: those with as many filters in one stack, zeros behind the shorter rows."""
+    torch.manual_seed(0)
+    alone = densenet_cifar(22, 6)  # 24 filters over 12 to 36 maps: both high and wide matrices
+    together = copy.deepcopy(alone)
+    for model, company in ((alone, muon._company), (together, len)):
+        monkeypatch.setattr(muon, "_company", company)
+        optimizer = Muon(model.parameters(), lr=0.1, nesterov=nesterov, weight_decay=0.01)
+        for _ in gradients(model, 3):
+            optimizer.step()
+    for p, q in zip(alone.parameters(), together.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
+
+
+class Count(TorchDispatchMode):
+    """Count the operations, without those that only look at the same memory in another way."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.operations += not operation.is_view
+        return operation(*args, **(kwargs or {}))
+
+
+def operations_of_a_step(model):
     optimizer = Muon(model.parameters(), lr=0.1, weight_decay=0.1)
     for _ in range(2):
         for p in model.parameters():
             p.grad = torch.ones_like(p)
-        optimizer.step()
+        with Count() as count:
+            optimizer.step()
+    return count.operations
+
+
+def test_a_step_asks_for_no_value_and_takes_few_operations(monkeypatch):
+    """On a GPU it would wait for a value; on the meta device, where there are none, it fails."""
+    with torch.device("meta"):
+        model = densenet_cifar(100, 12)
+    together = operations_of_a_step(model)
+    monkeypatch.setattr(muon, "_company", id)
+    assert 5 * together < operations_of_a_step(model)
 
 
 def test_filters_that_were_set_to_zero_begin_anew():

@@ -1,5 +1,6 @@
 """Two processes that train as one: shares, gradients, and a worker that is killed."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -153,6 +154,42 @@ def test_records_join_by_their_images(monkeypatch):
     assert (joint.count, joint.images_per_second, stop, due) == (12, 150.0, True, False)
     assert joint.loss == pytest.approx((8 * 2.0 + 4 * 4.0) / 12)
     assert joint.accuracy == pytest.approx((8 * 0.25 + 4) / 12)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Be process 9 of 16, with number 1 on a machine that seems to have GPUs; note what is done."""
+    told, found = [], (torch.distributed.HashStore(), 9, 16)
+    monkeypatch.setenv("RANK", "9")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "set_device", told.append)
+    monkeypatch.setattr(parallel.distributed, "rendezvous", lambda _: iter([found]))
+    join = lambda kind, **_: told.append(kind)  # noqa: E731
+    monkeypatch.setattr(parallel.distributed, "init_process_group", join)
+    for name in ("barrier", "destroy_process_group"):
+        monkeypatch.setattr(parallel.distributed, name, functools.partial(told.append, name))
+    return told
+
+
+def test_each_process_takes_the_gpu_of_its_number_within_its_machine(told):
+    with parallel.process_group(torch.device("cuda")) as place:
+        assert place == (9, 16, torch.device("cuda", 1))
+    assert told == [torch.device("cuda", 1), "nccl", "barrier", "destroy_process_group"]
+
+
+def test_a_process_that_fails_on_its_gpu_does_not_wait_for_the_others(told):
+    with pytest.raises(OSError), parallel.process_group(torch.device("cuda")):
+        raise OSError("the disk is full")
+    assert told[1:] == ["nccl"]
+
+
+def test_more_processes_than_gpus_get_a_sentence(told, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    no_gpu = pytest.raises(ValueError, match="Process 1 .* has no GPU of its own: PyTorch sees 1")
+    with no_gpu, parallel.process_group(torch.device("cuda")):
+        pass
+    assert told == []
 
 
 def test_alone_nothing_changes():

@@ -140,10 +140,12 @@ def test_bars_with_intervals_reach_from_low_to_high():
     assert reach == [(0.5, 2.0), (2.5, 3.0)]
 
 
-def test_dots_take_an_error_of_the_reader():
-    figure = plots.dots({"one": [1.0, 2.0, 6.0], "other": [4.0, 4.0]}, "accuracy, %", error=0.5)
-    reach = [c.get_segments()[0][:, 0].tolist() for c in figure.axes[0].collections]
-    assert reach == [[2.5, 3.5], [3.5, 4.5]]
+@pytest.mark.parametrize(("error", "reach"), [(0.5, (0.5, 0.5)), (None, ((14 / 2 / 3) ** 0.5, 0))])
+def test_dots_take_an_error_of_the_reader_or_the_means_own(error, reach):
+    figure = plots.dots({"one": [1.0, 2.0, 6.0], "other": [4.0, 4.0]}, "accuracy, %", error=error)
+    bars = [c.get_segments()[0][:, 0].tolist() for c in figure.axes[0].collections]
+    for bar, mean, by in zip(bars, (3, 4), reach, strict=True):  # 14: the squares of -2, -1 and 3
+        assert bar == pytest.approx([mean - by, mean + by])
 
 
 def test_a_histogram_counts_what_is_nearest_to_each_multiple_of_the_step():

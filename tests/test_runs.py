@@ -1,5 +1,6 @@
 """Runs in folders: what is interrupted goes on as if nothing had happened."""
 
+import contextlib
 import functools
 import json
 import os
@@ -23,7 +24,7 @@ from densenet_lib.training import Evaluation, Recipe, train
 
 RECIPE = Recipe(
     **{"learning_rate": 0.05, "schedule": "one-cycle", "nesterov": True, "muon": True},
-    **{"label_smoothing": 0.1, "batch_size": 10, "augment": True, "plain_epochs": 1},
+    **{"label_smoothing": 0.1, "batch_size": 10, "augment": True, "cutout": 8, "plain_epochs": 1},
 )
 
 
@@ -56,8 +57,8 @@ def uninterrupted(images, tmp_path_factory):
 
 
 def test_a_run_is_train_and_nothing_else(images, uninterrupted):
-    plain, batches = network(), runs.Batches(images, 10, augment=True, plain_epochs=1, shuffle=True)
-    batches.seed = 3
+    options = {"augment": True, "cutout": 8, "plain_epochs": 1, "shuffle": True, "seed": 3}
+    plain, batches = network(), runs.Batches(images, 10, **options)
     torch.manual_seed(3)
     log = list(train(plain, batches, epochs=3, recipe=RECIPE))
     found = load_checkpoint(uninterrupted / "checkpoint.pt")
@@ -130,6 +131,36 @@ def test_a_missing_random_state_would_be_noticed(images, uninterrupted, tmp_path
         assert_same_weights(tmp_path, uninterrupted)
 
 
+def be_process(number, monkeypatch):
+    """Let the next runs be process `number` of two, without another that would have to answer."""
+    place = contextlib.nullcontext((number, 2, torch.device("cpu")))
+    monkeypatch.setattr(runs, "process_group", lambda device: place)
+
+
+def test_each_process_draws_its_own_dropout(images, tmp_path, monkeypatch):
+    states = []
+    for number in range(2):
+        be_process(number, monkeypatch)
+        next(iter(run_in(tmp_path / str(number), images)))  # both draw equally often
+        states.append(torch.get_rng_state())
+    assert not torch.equal(*states)
+
+
+def test_each_process_goes_on_with_its_own_random_numbers(images, tmp_path, monkeypatch):
+    states = [torch.Generator().manual_seed(seed).get_state() for seed in (1, 2)]
+    monkeypatch.setattr(runs, "gather", lambda _: [{"cpu": state} for state in states])
+
+    def train_on():
+        plain = DenseNet(4, (1, 1), 8)  # which draws no numbers while it trains
+        list(Run(plain, images, RECIPE, tmp_path, epochs=3, resume=True, should_stop=lambda: True))
+
+    train_on()
+    for number, state in enumerate(states):
+        be_process(number, monkeypatch)
+        train_on()
+        assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_a_complete_run_has_all_that_is_needed_and_no_more(images, tmp_path):
     test = load_images("shapes", "test", limit=30)
     train_part, validation = split_validation(images, 15)
@@ -195,11 +226,12 @@ def test_a_complete_run_completes_its_json(images, tmp_path, monkeypatch):
 
 
 def test_other_switches_are_recorded_with_their_steps(images, tmp_path):
-    list(run_in(tmp_path, images, epochs=2, should_stop=lambda: True, speed=Speed(amp=True)))
-    list(run_in(tmp_path, images, epochs=2, resume=True))
+    for speed in (Speed(amp=True), Speed(), Speed(), Speed(efficient=True)):  # the third: no other
+        list(run_in(tmp_path, images, resume=True, should_stop=lambda: True, speed=speed))
     found = load_checkpoint(tmp_path / "checkpoint.pt")["machine"]
-    assert found["amp"] is False
-    assert [(m["amp"], m["until_step"]) for m in found["before"]] == [(True, 10)]
+    assert (found["amp"], found["efficient"]) == (False, True)
+    before = [(m["amp"], m["efficient"], m["until_step"]) for m in found["before"]]
+    assert before == [(True, False, 10), (False, False, 20)]
 
 
 def test_an_efficient_run_is_the_plain_one_says_so_and_goes_on_either_way(images, tmp_path):
@@ -250,8 +282,13 @@ def test_no_compiler_is_told_before_work_is_lost(images, tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")
 def test_switches_of_speed_change_no_result(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
-    found = []
+    sizes, found = [], []
+
+    def backend(graph, inputs):
+        sizes.extend(inputs)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
     for i, speed in enumerate((Speed(), Speed(channels_last=True), Speed(compile=True))):
         torch.manual_seed(3)
         run = Run(DenseNet(4, (1, 1), 8), images, RECIPE, tmp_path / str(i), epochs=1, speed=speed)
@@ -260,6 +297,21 @@ def test_switches_of_speed_change_no_result(images, tmp_path, monkeypatch):
     for other in found[1:]:
         assert other.keys() == found[0].keys() and all(t.is_contiguous() for t in other.values())
         torch.testing.assert_close(other, found[0], rtol=0.05, atol=0.01)
+    # Also the last batch, of five, has a graph of its own: none is for all sizes, which is slower.
+    assert sizes and not any(isinstance(size, torch.SymInt) for size in sizes)
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_each_switch_of_speed_does_what_it_says(images, tmp_path, monkeypatch, on):
+    compiled, kinds = [], []
+    monkeypatch.setattr(torch, "compile", lambda module, **_: compiled.append(module) or module)
+    run = run_in(tmp_path, images, speed=Speed(amp=on, compile=on, channels_last=on))
+    first = run.network.features.conv0  # its weights are of shape (8, 3, 3, 3)
+    first.register_forward_hook(lambda *arguments: kinds.append(arguments[2].dtype))
+    next(iter(run))
+    assert set(kinds) == {torch.bfloat16 if on else torch.float32}
+    assert (run.network in compiled) is on
+    assert first.weight.is_contiguous(memory_format=torch.channels_last) is on
 
 
 def test_the_compiler_is_tried_on_the_device_that_will_train(monkeypatch):
@@ -330,9 +382,9 @@ def test_another_run_is_not_resumed(images, uninterrupted, what, sentence):
 
 
 def test_other_pictures_or_classes_are_not_resumed(images, uninterrupted):
-    other = replace(images, images=images.images.flip(3))
-    with pytest.raises(ValueError, match="with data"):
-        run_in(uninterrupted, other, resume=True)
+    for change in ({"images": images.images.flip(3)}, {"labels": images.labels.roll(1)}):
+        with pytest.raises(ValueError, match="with data"):
+            run_in(uninterrupted, replace(images, **change), resume=True)
     other = replace(images, classes=images.classes[::-1])
     with pytest.raises(ValueError, match="with classes"):
         run_in(uninterrupted, other, resume=True)

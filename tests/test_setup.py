@@ -149,7 +149,9 @@ def test_the_report_names_what_is_not_as_tested(tmp_path, monkeypatch, capsys):
     ("platform", "gpu", "wish", "backend", "words"),
     [
         ("linux", False, "", "cpu", "no NVIDIA GPU was found"),
-        ("linux", True, "", None, "with CUDA, because there is an NVIDIA GPU"),
+        ("linux", True, "", "auto", "fits this machine's driver: there is an NVIDIA GPU"),
+        ("linux", True, "cuda", "auto", "fits this machine's driver"),
+        ("linux", True, "default", None, "pip's own build, as wished"),
         ("linux", True, "cpu", "cpu", "as wished"),
         ("linux", False, "cuda", None, "as wished. On Linux it carries CUDA"),
         ("linux", False, "default", None, "as wished"),
@@ -162,11 +164,42 @@ def test_which_build_is_taken(platform, gpu, wish, backend, words, monkeypatch):
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(shutil, "which", lambda name: name if gpu else None)
     monkeypatch.setattr(os.path, "exists", lambda path: False)
+    monkeypatch.setattr(setup.platform, "machine", lambda: "arm64")
     monkeypatch.delenv("PIP_NO_INDEX", raising=False)
     chosen, sentence = setup.choose(wish)
     assert chosen == backend and words in sentence
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # a folder of wheels: nothing is asked elsewhere
     assert setup.choose(wish)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("platform", "machine", "build", "words"),
+    [
+        ("darwin", "x86_64", "macosx-10.13-universal2", "no longer built for Intel's Macs"),
+        ("win32", "ARM64", "win-arm64", "no build for an ARM Python on Windows"),
+    ],
+)
+def test_a_machine_without_pytorch_is_told_so(platform, machine, build, words, monkeypatch):
+    monkeypatch.delenv("PIP_NO_INDEX", raising=False)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(setup.platform, "machine", lambda: machine)
+    monkeypatch.setattr(setup.sysconfig, "get_platform", lambda: build)
+    with pytest.raises(SystemExit, match=words):
+        setup.choose("")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")  # who brings the packages along knows what they do
+    assert setup.choose("")[0] is None
+
+
+def test_a_python_too_new_for_pytorch_is_told_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(subprocess, "call", lambda command: "-e" in command)
+    monkeypatch.setattr(setup, "look", lambda python: ({"pip": "25"}, ""))
+    monkeypatch.setattr(setup, "with_uv", lambda *_: False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / setup.SCRIPTS).mkdir()
+    (tmp_path / setup.SCRIPTS / "python").touch()
+    with pytest.raises(SystemExit, match="set-up failed"):
+        setup.main(str(tmp_path))
+    assert "this Python may be too new for PyTorch" in capsys.readouterr().out
 
 
 def test_an_index_that_never_answers_is_given_up(monkeypatch):

@@ -21,7 +21,7 @@ import nbformat
 import pytest
 import torch
 from house_rules import PARAMETERS, ROOT
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
 from densenet_lib.checkpoints import build_network, load_checkpoint, recorded
@@ -208,6 +208,36 @@ def test_a_kernel_that_does_not_start_gets_a_second_try(tmp_path, monkeypatch, c
     assert "kernel died: 00_good" in printed and printed.count("start: 00_good") == 2
 
 
+@pytest.mark.parametrize(
+    ("asked", "environment", "gpu", "usable", "found"),
+    [
+        ("cuda", "cpu", False, False, True),
+        ("mps", "cpu", False, False, True),
+        ("cpu", "cuda", True, True, False),
+        (None, "cuda", False, False, True),
+        (None, "auto", True, True, True),
+        ("auto", "cuda", True, False, False),  # the CPU's PyTorch
+        ("auto", "auto", False, True, False),
+    ],
+)
+def test_a_gpu_is_given_to_one_notebook_at_a_time(
+    asked, environment, gpu, usable, found, monkeypatch
+):
+    monkeypatch.setenv("DENSENET_DEVICE", environment)
+    monkeypatch.setattr(shutil, "which", lambda name: name if gpu else None)
+    answer = subprocess.CompletedProcess([], 0 if usable else 1)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
+    assert run_all.on_gpu(asked) is found
+
+
+def test_as_many_notebooks_as_the_memory_has_room_for(monkeypatch):
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2_000_000}  # 8 GB
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__, raising=False)
+    assert run_all.room() == 3
+    monkeypatch.delattr(os, "sysconf")
+    assert run_all.room() == 4
+
+
 def test_a_missing_kernel_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run_all, "KERNEL", "nowhere")
     write(tmp_path / "00_good.ipynb", "print(1)")
@@ -325,6 +355,8 @@ def test_student_copy(tmp_path, monkeypatch, capsys):
     said = [f"In {run}, 3." for run in ("the run stored here", "the run that is stored here")]
     whole.cells += map(new_markdown_cell, said)
     whole.cells[2].metadata["jupyter"] = {"source_hidden": True}
+    shown = new_output("stream", text="Exercise 0.1: correct.\n")
+    whole.cells[2].update(execution_count=2, outputs=[shown])
     nbformat.write(whole, path)
     before = path.read_bytes()
     assert student.main() == 0
@@ -555,6 +587,11 @@ def test_reference_runs_train_resume_and_collect(capsys, monkeypatch, tmp_path):
     assert said.count("a-0  ") == 1 and said.count("a-1  ") == 1 and "FAILED" not in said
     names = sorted(path.name for path in (tmp_path / "recorded").iterdir())
     assert names == ["a-0.answers.pt", "a-0.json", "a-0.mirrored.answers.pt", "a-0.pt", "a-1.json"]
+    alone, both = (
+        torch.load(tmp_path / "recorded" / name, weights_only=True)["logits"]
+        for name in ("a-0.answers.pt", "a-0.mirrored.answers.pt")
+    )
+    assert alone.shape == both.shape and not torch.equal(alone, both)
     found = json.loads((tmp_path / "recorded" / "a-1.json").read_text())
     assert found["seed"] == 1 and "--seed 1" in found["command"]
 
@@ -618,6 +655,25 @@ def test_measurements_of_other_pictures_are_not_mixed(tool, monkeypatch, tmp_pat
         tool.main()
 
 
+def test_the_rates_of_transfer_are_chosen_by_pictures_held_out(monkeypatch, tmp_path):
+    some = transfer.data.load_images("shapes", limit=60)
+    notebook = SimpleNamespace(SHIPPED={}, PASSES={20: 1, 100: 1})
+    notebook.choose, notebook.taught = lambda *_: [0], lambda *_, **__: None
+    for name, stub in {
+        "TO": tmp_path / "found.json",
+        "TRIED": {"frozen": (0.1, 0.2)},
+        "SEEDS": (0,),
+        "definitions": lambda _: notebook,
+        "pictures": lambda _: [some.subset(slice(n)) for n in (30, 20, 10)],
+        "evaluate": lambda _, batches: SimpleNamespace(accuracy=len(batches.image_set) / 100),
+    }.items():
+        monkeypatch.setattr(transfer, name, stub)
+    monkeypatch.setattr(sys, "argv", ["transfer.py"])
+    transfer.main()
+    found = json.loads(transfer.TO.read_text())
+    assert set(found["tried"].values()) == {20} and set(found["runs"].values()) == {10}
+
+
 @pytest.mark.slow
 def test_the_benchmark_compares_ways_that_take_turns(capsys, tmp_path, monkeypatch):
     ways = [bench.Way(code, "bc-10-4", 4, code) for code in ("ours", "efficient", "torchvision")]
@@ -632,6 +688,16 @@ def test_the_benchmark_compares_ways_that_take_turns(capsys, tmp_path, monkeypat
     assert rows["ours"]["time"] == rows["ours"]["bytes"] == 1  # the plain way against itself
     assert rows["efficient"]["bytes"] < 0.9 and rows["torchvision"]["bytes"] > 0.9
     assert all(row["images_per_second"] > 0 and row["peak_MiB"] is None for row in rows.values())
+
+
+def test_the_benchmark_keeps_what_it_has_measured(tmp_path, monkeypatch):
+    measured = iter([[{"name": "first"}]])  # and then no more, as if the memory were full
+    monkeypatch.setattr(bench, "groups_of", lambda chosen: [("one", None), ("two", None)])
+    monkeypatch.setattr(bench, "compare", lambda *_: next(measured))
+    monkeypatch.setattr(sys, "argv", ["bench.py", "--out", str(tmp_path / "a.json")])
+    with pytest.raises(StopIteration):
+        bench.main()
+    assert json.loads((tmp_path / "a.json").read_text())["training"] == [{"name": "first"}]
 
 
 def test_the_benchmark_times_nothing_that_is_not_equal(monkeypatch):
@@ -671,6 +737,7 @@ def test_the_readmes_accuracies_are_the_recorded_ones():
         "long-240k",
         "cutout-240k",
         "faster-240k",
+        "bolder-240k",
         "wide-458k",
         "four-blocks",
     ):

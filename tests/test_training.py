@@ -4,6 +4,8 @@ import contextlib
 import copy
 import math
 import shutil
+import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -97,6 +99,7 @@ def test_evaluate_by_formula_and_puts_the_mode_back(batches):
     assert result.loss == pytest.approx(by_hand, rel=1e-5)
     assert result.accuracy == (result.predictions == labels).sum().item() / 20
     torch.testing.assert_close(result.logits, logits.detach())
+    assert not result.logits.requires_grad  # else they would keep the graphs of all batches
 
 
 def one_rate(t, steps):
@@ -223,6 +226,55 @@ def test_going_on_after_a_record_is_as_if_never_stopped(batches):
         assert torch.equal(a, b)
 
 
+class Slow(list):
+    """Batches that take a second each, by a clock that stands still otherwise."""
+
+    now = 7.0
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            self.now += 1
+            yield batch
+
+
+@pytest.fixture
+def slow(batches, monkeypatch):
+    slow = Slow(batches)
+    monkeypatch.setattr(time, "perf_counter", lambda: slow.now)
+    return slow
+
+
+def test_the_clock_goes_on_after_a_record(slow):
+    model, recipe = small_network(), Recipe(0.05)
+    optimizer = recipe.optimizer(model)
+    first = next(train(model, slow, epochs=2, recipe=recipe, optimizer=optimizer))
+    assert (first.seconds, first.images_per_second) == (3, 20 / 3)
+    first = replace(first, seconds=1000)
+    (last,) = train(model, slow, epochs=2, recipe=recipe, optimizer=optimizer, after=first)
+    assert (last.seconds, last.images_per_second) == (1003, 20 / 3)
+
+
+def test_what_the_reader_of_a_record_does_is_not_in_the_speed_of_the_next(slow):
+    speeds = []
+    for record in train(small_network(), slow, epochs=2, every=1):
+        speeds.append(record.images_per_second)
+        slow.now += 1000
+    assert speeds == [8, 8, 4] * 2
+    assert record.seconds == 5006
+
+
+def test_all_groups_step_at_the_rate_of_the_recipe(batches):
+    whole, parts = small_network(), small_network()
+    first, *others = parts.parameters()
+    groups = [{"params": [first]}, {"params": others}]
+    optimizer = torch.optim.SGD(groups, lr=7.0, momentum=0.9, weight_decay=1e-4)
+    recipe = Recipe(0.05, schedule="one-cycle")
+    list(train(whole, batches, epochs=2, recipe=recipe))
+    list(train(parts, batches, epochs=2, recipe=recipe, optimizer=optimizer))
+    for p, q in zip(whole.parameters(), parts.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
 def test_evaluation_counts_by_hand():
     logits = torch.tensor([[2.0, 0, 0], [0, 3, 0], [0, 1, 0], [0, 0, 1], [5, 0, 0], [0, 1, 0]])
     found = Evaluation(logits, torch.tensor([0, 1, 0, 2, 2, 1]))
@@ -286,6 +338,16 @@ def test_channels_last_does_the_same():
 def test_bfloat16_does_nearly_the_same():
     """Eight bits of mantissa: six steps agree to 1 in 50, and are not the same numbers."""
     assert 1e-6 < relative(trained(amp=True), trained()) < 0.02
+
+
+def test_with_bfloat16_the_loss_still_has_all_its_digits(batches):
+    network, losses = small_network(), []
+    for images, labels in batches:
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(images)
+        losses.append(nn.functional.cross_entropy(logits.float(), labels).item() * len(labels))
+    (record,) = train(network, batches, epochs=1, recipe=Recipe(0.0), amp=True)  # takes no step
+    assert record.loss == pytest.approx(sum(losses) / 20, rel=1e-5)
 
 
 @pytest.mark.parametrize("muon", [False, True])
