@@ -79,7 +79,8 @@ def randomise(module, generator):
 def exercise(number):
     """Report on an exercise: correct, not attempted yet, or (by AssertionError) what is wrong.
 
-    A name that the check gives to something else may have been a function of the learner's.
+    A name that the check gives to something else may have been a function of the learner's. And
+    what fails because something is None has mostly met a function without a `return`.
     """
     names = sys._getframe(2).f_globals  # of the cell, past the context manager
     functions = {name: one for name, one in names.items() if isinstance(one, FunctionType)}
@@ -91,13 +92,16 @@ def exercise(number):
                 f"{error}: is its name misspelt, or its indentation off?"
             ) from None
         print(f"Exercise {number}: not attempted yet.")
-    except TypeError as error:
+    except (TypeError, AttributeError, RuntimeError) as error:
         lost = [name for name, function in functions.items() if names.get(name) is not function]
-        if "not callable" not in str(error) or not lost:
+        if isinstance(error, TypeError) and "not callable" in str(error) and lost:
+            raise AssertionError(
+                f"the check has a {lost[0]} of its own, which has replaced yours: "
+                f"name it my_{lost[0]}"
+            ) from None
+        if "NoneType" not in str(error):
             raise
-        raise AssertionError(
-            f"the check has a {lost[0]} of its own, which has replaced yours: name it my_{lost[0]}"
-        ) from None
+        raise AssertionError(f"{error}: is a `return` missing?") from error
     else:
         print(f"Exercise {number}: correct.")
 

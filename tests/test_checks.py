@@ -132,6 +132,14 @@ def test_every_injected_fault_in_a_layer_is_caught(fault, sentence):
         checks.assert_same_module(fault(), DenseLayer(6, 4, drop_rate=0.2), (4, 6, 5, 5))
 
 
+def test_a_gradient_in_front_of_a_norm_is_compared():
+    """In training mode, where a norm makes the gradient of a plain sum 0."""
+    layers = CutsGradient(), DenseLayer(6, 4, drop_rate=0.2)
+    wrong, right = (nn.Sequential(layer, nn.BatchNorm2d(4)) for layer in layers)
+    with pytest.raises(AssertionError, match="in training mode, the gradient of the input differs"):
+        checks.assert_same_module(wrong, right, (4, 6, 5, 5))
+
+
 class NewFirst(DenseBlock):
     def forward(self, x):
         for layer in self.values():
@@ -223,6 +231,23 @@ def test_a_function_that_the_check_replaces_is_named():
         exec(REPLACED, {"checks": checks})
     with pytest.raises(TypeError, match="not callable"):
         exec(REPLACED.replace("count = 3", "count(3)()"), {"checks": checks})
+
+
+@pytest.mark.parametrize(
+    "use", [lambda answer: answer - 1, lambda answer: answer.shape, tuple, torch.as_tensor]
+)
+def test_a_missing_return_is_named(use):
+    with pytest.raises(AssertionError, match="None.*: is a `return` missing"):
+        with checks.exercise("1.1"):
+            use(None)
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("two arguments"), AttributeError("no shape"), RuntimeError("sizes differ")]
+)
+def test_other_errors_stay_as_they_are(error):
+    with pytest.raises(type(error), match=str(error)), checks.exercise("1.1"):
+        raise error
 
 
 @pytest.mark.parametrize(
@@ -319,6 +344,17 @@ def test_frozen_parameters_and_norms_without_scale_can_be_compared():
 def test_a_module_for_one_size_of_picture_can_be_compared():
     reader = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     checks.assert_same_module(reader, copy.deepcopy(reader), (4, 3, 2, 2))
+
+
+class OutputOf4(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).reshape(4, 3)
+
+
+def test_its_batch_may_not_be_of_one_size():
+    wrong, right = (nn.Sequential(nn.Flatten(), kind(12, 3)) for kind in (OutputOf4, nn.Linear))
+    with pytest.raises(AssertionError, match=r"shape \(5, 3, 2, 2\).*is a size fixed"):
+        checks.assert_same_module(wrong, right, (4, 3, 2, 2))
 
 
 def test_the_callers_random_numbers_are_left_alone():

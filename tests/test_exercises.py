@@ -13,16 +13,19 @@ import textwrap
 from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
+from time import monotonic
 
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
+import torch
 
 from tools import submissions
 from tools.student import SOLUTION, YOUR_TURN
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 CHECK = re.compile(r'exercise\("(\d+\.\d+)"\)')
+DRAWS, SECONDS = 20, 0.5  # that a right answer meets: so many, or those for which there is time
 
 
 def answers_of(path):
@@ -118,6 +121,21 @@ def attempt(cells, namespace):
     return printed.getvalue()
 
 
+def refused(cells, namespace, number):
+    """Run a right answer with several draws of random numbers; return how one of them ends, if not
+    with `correct`. Where nothing is drawn, once will do.
+    """
+    end = monotonic() + SECONDS
+    for draw in range(DRAWS):
+        torch.manual_seed(draw)
+        before, found = torch.get_rng_state(), attempt(cells, dict(namespace))
+        if f"Exercise {number}: correct." not in str(found):
+            return f"draw {draw} gives {found!r}"
+        if before.equal(torch.get_rng_state()) or monotonic() > end:
+            break
+    return None
+
+
 @pytest.fixture(scope="module", autouse=True)
 def as_stored():
     """Run the cells as the stored outputs were made, and show no figures."""
@@ -143,22 +161,30 @@ CASES = [
 def test_exercise(path, number):
     _, own = exercises_of(nbformat.read(path, as_version=4))[number]
     namespace = prepared(path)
-
-    def correct(cells):
-        return f"Exercise {number}: correct." in str(attempt(cells, dict(namespace)))
-
-    assert correct(own), attempt(own, dict(namespace))
+    assert not (found := refused(own, namespace, number)), found
     empty = [SOLUTION.sub(YOUR_TURN, source) for source in own]
     assert f"Exercise {number}: not attempted yet." in str(attempt(empty, dict(namespace)))
     answers = answers_of(path)[number]
     assert len(answers["right"]) >= 2 and len(answers["wrong"]) >= 3
     for answer in answers["right"]:
-        cells = with_answer(own, answer)
-        assert correct(cells), f"{answer!r} is right, but: {attempt(cells, dict(namespace))!r}"
-    for answer, hint in answers["wrong"]:
+        found = refused(with_answer(own, answer), namespace, number)
+        assert not found, f"{answer!r} is right, but {found}"
+    nothing = ["pass"] * len(SOLUTION.findall("\n".join(own)))  # the commonest slip of all
+    torch.manual_seed(0)
+    for answer, hint in [*answers["wrong"], (nothing, "")]:
         error = attempt(with_answer(own, answer), dict(namespace))
         assert isinstance(error, AssertionError), f"{answer!r} is wrong, but: {error!r}"
         assert hint in str(error), f"{answer!r}: no {hint!r} in {error}"
+
+
+def test_a_check_that_hangs_on_luck_is_noticed():
+    def check(drawn):
+        return [f'import torch\nif {drawn} < 0.5:\n    print("Exercise 1.1: correct.")']
+
+    assert "draw 0" in refused(check("1"), {}, "1.1")
+    assert refused(check("0"), {}, "1.1") is None
+    assert "draw 1" in refused(check("torch.rand(1)"), {}, "1.1")  # draw 0 is 0.496
+    assert refused(check("torch.rand(1) / 2"), {}, "1.1") is None
 
 
 def dependent(sources):

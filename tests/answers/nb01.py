@@ -19,6 +19,10 @@ ANSWERS = {
             "B, C, H, W = pixels.shape\n"
             "wide = torch.ones(B, C, H + 2 * margin, W + 2 * margin) * mean\n"
             "wide[..., margin : margin + H, margin : margin + W] = pixels\nreturn wide",
+            "pixels -= mean\n"
+            "pixels = torch.nn.functional.pad(pixels, [margin] * 4)\n"
+            "pixels += mean\n"
+            "return pixels",
         ],
         "wrong": [
             ("return torch.nn.functional.pad(pixels, [margin] * 4)", "black"),
@@ -33,6 +37,7 @@ ANSWERS = {
                 "return padded",
                 "each channel",
             ),
+            ("pass", "`return` missing"),
         ],
     },
     "1.3": {
@@ -56,6 +61,14 @@ ANSWERS = {
                 "return mean, (n1 * std1 + n2 * std2) / n",
                 "variance of the means",
             ),
+            (
+                "mean = (n1 * mean1 + n2 * mean2) / (n1 + n2)\n"
+                "inside = (n1 - 1) * std1**2 + (n2 - 1) * std2**2\n"
+                "apart = n1 * (mean1 - mean) ** 2 + n2 * (mean2 - mean) ** 2\n"
+                "return mean, ((inside + apart) / (n1 + n2 - 1)) ** 0.5",
+                "not by one less",
+            ),
+            ("pass", "`return` missing"),
         ],
     },
     "1.4": {
@@ -80,6 +93,7 @@ ANSWERS = {
                 "return replace(image_set, images=images)",
                 "channel",
             ),
+            ("pass", "`return` missing"),
         ],
     },
 }

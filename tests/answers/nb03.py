@@ -14,20 +14,25 @@ for name, values in state.items():
 ANSWERS = {
     "3.1": {
         "right": [
-            BLOCKS + "return sum(sum(range(1, L + 1)) for L in sizes)",
-            "return analysis.ledger(model).total.connections",
-            "total = 0\n"
+            "found = []\n"
             "for part in model.features:\n"
             "    if isinstance(part, library.DenseBlock):\n"
-            "        total += torch.arange(1, len(part) + 1).sum()\n"
-            "return total",
+            "        found.append(torch.arange(len(part), 0, -1))\n"
+            "return found",
+            BLOCKS + "return tuple(\n"
+            "    tuple(sum(i < reader for reader in range(1, L + 1)) for i in range(L))\n"
+            "    for L in sizes\n"
+            ")",
         ],
         "wrong": [
-            (BLOCKS + "return sum(sizes) * (sum(sizes) + 1) // 2", "across a transition"),
-            (BLOCKS + "return sum(L * (L - 1) // 2 for L in sizes)", "the input of a block"),
-            (BLOCKS + "return sum(sizes)", "not 18"),
-            (BLOCKS + "return sizes[0] * (sizes[0] + 1) // 2", "21 + 78"),
-            (BLOCKS + "return [L * (L + 1) // 2 for L in sizes]", "99"),
+            (BLOCKS + "return list(range(sum(sizes), 0, -1))", "across a transition"),
+            (BLOCKS + "return [n for L in sizes for n in range(L, 0, -1)]", "2 blocks"),
+            (BLOCKS + "return [list(range(1, L + 1)) for L in sizes]", "how much each layer reads"),
+            (BLOCKS + "return [list(range(L, -1, -1)) for L in sizes]", "leave the last"),
+            (BLOCKS + "return [list(range(L - 1, -1, -1)) for L in sizes]", "layer 1 reads it"),
+            (BLOCKS + "return [L * (L + 1) // 2 for L in sizes]", "not 21"),
+            (BLOCKS + "return [[*range(6, 0, -1)], [*range(12, 0, -1)]]", "3 blocks"),
+            ("return None", "not None"),
         ],
     },
     "3.2": {

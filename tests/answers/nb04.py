@@ -115,6 +115,11 @@ ANSWERS = {
                 "return both",
                 "there is no bias",
             ),
+            (
+                JOINED.replace("stride=2", "stride=2, padding=1")
+                + "both.weight.data = conv.weight.data.expand(-1, -1, 2, 2) / 4\nreturn both",
+                "no padding",
+            ),
             (JOINED + "both.weight.data = conv.weight.data.expand(-1, -1, 2, 2) / 4", "NoneType"),
             (
                 JOINED + "conv.weight.data /= 4\n"

@@ -1,11 +1,5 @@
 """Exercises of notebook 05: right answers written in other ways, and mistakes people make."""
 
-CARRY = """\
-c = channels
-for layers in block_config[:-1]:
-    c = (c + layers * growth_rate) // 2
-c += block_config[-1] * growth_rate
-"""
 COPY = """\
 from copy import deepcopy
 
@@ -15,55 +9,122 @@ changed = deepcopy(network)
 ANSWERS = {
     "5.1": {
         "right": [
-            "return len(block_config) + 1 + sum(block_config) * (1 + bottleneck)",
-            "depth = 2\n"
-            "for i, layers in enumerate(block_config):\n"
-            "    depth += (2 if bottleneck else 1) * layers + (i > 0)\n"
-            "return torch.tensor(depth)",
+            "grown = [[n + (i == j) for j, n in enumerate(block_config)]\n"
+            "         for i in range(len(block_config))]\n"
+            "books = [analysis.ledger(library.DenseNet(12, blocks)).total\n"
+            "         for blocks in (block_config, *grown)]\n"
+            "before, *after = [vars(total)[field] for total in books]\n"
+            "return torch.tensor(after) - before",
+            "count = {\n"
+            "    'parameters': analysis.count_parameters,\n"
+            "    'macs': analysis.count_macs,\n"
+            "    'activation_bytes': analysis.activation_bytes,\n"
+            "}[field]\n"
+            "blocks = list(block_config)\n"
+            "prices = ()\n"
+            "for i in range(len(blocks)):\n"
+            "    blocks[i] += 1\n"
+            "    more = count(library.DenseNet(block_config=tuple(blocks)))\n"
+            "    blocks[i] -= 1\n"
+            "    prices += (more - count(library.DenseNet(block_config=tuple(blocks))),)\n"
+            "return prices",
         ],
         "wrong": [
-            ("return 2 + 2 * sum(block_config) + len(block_config)", "only between two blocks"),
-            ("return 1 + 2 * sum(block_config) + len(block_config)", "1 without bottleneck"),
-            ("return sum(block_config) + len(block_config) + 1", "a layer has 2"),
-            ("return 2 * sum(block_config) + 5", "only between two blocks"),
+            (
+                "prices, c = [], 24\n"
+                "for layers in block_config:\n"
+                "    c += 12 * layers\n"
+                "    prices.append(analysis.count_parameters(library.DenseLayer(c, 12)))\n"
+                "    c //= 2\n"
+                "return prices",
+                "who reads the 12 maps",
+            ),
+            (
+                "wholes = []\n"
+                "for i in range(len(block_config)):\n"
+                "    blocks = list(block_config)\n"
+                "    blocks[i] += 1\n"
+                "    network = library.DenseNet(block_config=blocks)\n"
+                "    wholes.append(getattr(analysis.ledger(network).total, field))\n"
+                "return wholes",
+                "subtract the one without",
+            ),
+            (
+                "def whole(blocks):\n"
+                "    network = library.DenseNet(block_config=blocks)\n"
+                "    return getattr(analysis.ledger(network).total, field)\n\n"
+                "before, prices, blocks = whole(block_config), [], list(block_config)\n"
+                "for i in range(len(blocks)):\n"
+                "    blocks[i] += 1\n"
+                "    prices.append(whole(blocks) - before)\n"
+                "return prices",
+                "one block at a time",
+            ),
+            (
+                "count, prices = analysis.count_parameters, []\n"
+                "for i in range(len(block_config)):\n"
+                "    blocks = list(block_config)\n"
+                "    blocks[i] += 1\n"
+                "    prices.append(count(library.DenseNet(12, blocks))\n"
+                "                  - count(library.DenseNet(12, block_config)))\n"
+                "return prices",
+                "the field asked for",
+            ),
+            (
+                "whole = [getattr(analysis.ledger(library.DenseNet(12, b)).total, field)\n"
+                "         for b in ((6, 12), (7, 12), (6, 13))]\n"
+                "return [whole[1] - whole[0], whole[2] - whole[0]]",
+                "blocks of 1, 2 and 1",
+            ),
             ("return None", "not None"),
         ],
     },
     "5.2": {
         "right": [
-            CARRY + "return c * classes + classes",
-            "network = library.DenseNet(\n"
-            "    growth_rate, block_config, channels, num_classes=classes\n"
-            ")\n"
-            "return analysis.count_parameters(network.classifier)",
-            CARRY + "return torch.tensor(float((c + 1) * classes))",
+            "maps = network.classifier.in_features\n"
+            "rest = sum(p.numel() for p in network.features.parameters())\n"
+            "classes = 1\n"
+            "while classes * maps + classes <= rest:\n"
+            "    classes += 1\n"
+            "return classes",
+            "last = analysis.count_parameters(network.classifier)\n"
+            "rest = analysis.count_parameters(network) - last\n"
+            "return torch.tensor(rest * network.classifier.out_features / last).floor() + 1",
         ],
         "wrong": [
             (
-                "c = channels\n"
-                "for n in block_config[:-1]:\n"
-                "    c = round((c + n * growth_rate) / 2)\n"
-                "return (c + block_config[-1] * growth_rate + 1) * classes",
-                "round down",
-            ),
-            (CARRY + "return c * classes", "a bias for each class"),
-            (
-                "c = channels\n"
-                "for layers in block_config:\n"
-                "    c = (c + layers * growth_rate) // 2\n"
-                "return (c + 1) * classes",
-                "after 192 maps",
+                "a_class = network.classifier.in_features + 1\n"
+                "return analysis.count_parameters(network) // a_class + 1",
+                "does not belong to the rest",
             ),
             (
-                "c = channels\n"
-                "for i, layers in enumerate(block_config, start=1):\n"
-                "    c += layers * growth_rate\n"
-                "    if i < len(block_config):\n"
-                "        c /= 2\n"
-                "return (c + 1) * classes",
-                "round down",
+                "maps = network.classifier.in_features\n"
+                "return analysis.count_parameters(network.features) // maps + 1",
+                "a bias, too",
             ),
-            ("return 'many'", "not many"),
+            (
+                "a_class = network.classifier.in_features + 1\n"
+                "return analysis.count_parameters(network.features) // a_class",
+                "961 classes",
+            ),
+            (
+                "a_class = network.classifier.in_features + 1\n"
+                "return analysis.count_parameters(network.features) / a_class",
+                "193 a class",
+            ),
+            (
+                "a_class = network.classifier.in_features + 1\n"
+                "return math.ceil(analysis.count_parameters(network.features) / a_class)",
+                "not more",
+            ),
+            (
+                "rest = analysis.count_parameters(network.features)\n"
+                "a_class = analysis.count_parameters(network.classifier) / 10\n"
+                "return rest // a_class + 1",
+                "13 a class",
+            ),
+            ("return 962", "13 a class"),
+            ("return None", "not None"),
         ],
     },
     "5.3": {

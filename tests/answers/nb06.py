@@ -43,6 +43,12 @@ ANSWERS = {
                 "return highest * min((step + 1) / top, (steps - step) / (steps - top), 1)",
                 "step",
             ),
+            (
+                "a_step = 1 / (steps / 4 + 1)  # as if step steps / 4 were the first at highest\n"
+                "falling = (steps - step) / (steps - steps / 4)\n"
+                "return highest * min((step + 1) * a_step, falling, 1)",
+                "rising",
+            ),
             ("return None", "not None"),
         ],
     },
@@ -101,6 +107,10 @@ ANSWERS = {
             "new = g + momentum * v\n"
             "ahead = (1 + momentum) * g + momentum**2 * v\n"
             "return w - rate * ahead, new",
+            "g = gradient + decay * w\n"
+            "v = momentum * v + g\n"
+            "pair = [float(w - rate * (g + momentum * v)), float(v)]\n"
+            "return torch.tensor(pair, dtype=torch.float64)",
         ],
         "wrong": [
             (
@@ -123,6 +133,11 @@ ANSWERS = {
             (
                 "g = gradient + decay * w\nv = momentum * v + g\n"
                 "return w - rate * (g + momentum * v)",
+                "two numbers",
+            ),
+            (
+                "g = gradient + decay * w\nv = momentum * v + g\n"
+                "return torch.tensor(w - rate * (g + momentum * v))",
                 "two numbers",
             ),
         ],

@@ -3,92 +3,106 @@
 ANSWERS = {
     "8.1": {
         "right": [
-            "total, c = 0, maps\n"
-            "for _ in range(layers):\n"
-            "    total += pixels * (4 * k * c + 36 * k * k - 9 * k * c)\n"
-            "    c += k\n"
-            "return total",
-            "mean_maps = maps + k * (layers - 1) / 2\n"
-            "return pixels * layers * (36.0 * k**2 - 5 * k * mean_maps)",
-            "c = maps + k * torch.arange(layers)\nreturn pixels * (36 * k**2 - 5 * k * c).sum()",
+            "n = 1\n"
+            "while sum(36 * k**2 - 5 * k * (maps + i * k) for i in range(n)) >= 0:\n"
+            "    n += 1\n"
+            "return n",
+            "extra = 36 * k**2 - 5 * k * (maps + k * torch.arange(1000))\n"
+            "return (extra.cumsum(dim=0) < 0).nonzero()[0, 0] + 1",
+            "layers, arriving = 1, maps\n"
+            "while arriving * 10 <= 72 * k * layers:\n"
+            "    arriving += maps + layers * k\n"
+            "    layers += 1\n"
+            "return float(layers)",
         ],
         "wrong": [
             (
-                "return pixels * layers * (36 * k**2 - 5 * k * maps)",
-                "the second layer reads k maps",
+                "return next(i + 1 for i in range(99) if maps + i * k > 7.2 * k)",
+                "what have six cost",
             ),
             (
-                "return pixels * sum(4 * k * (maps + i * k) + 36 * k**2 for i in range(layers))",
-                "subtract 9kc",
+                "layers, extra = 1, 36 * k**2 - 5 * k * maps\n"
+                "while extra > 0:\n"
+                "    extra += 36 * k**2 - 5 * k * (maps + layers * k)\n"
+                "    layers += 1\n"
+                "return layers",
+                "which is no saving",
             ),
-            ("return sum(36 * k**2 - 5 * k * (maps + i * k) for i in range(layers))", "pixel"),
             (
-                "return pixels * sum(5 * k * (maps + i * k) - 36 * k**2 for i in range(layers))",
-                "minus without",
+                "n = 1\n"
+                "while sum(36 * k**2 - 5 * k * (maps + i * k) for i in range(1, n + 1)) >= 0:\n"
+                "    n += 1\n"
+                "return n",
+                "the first layer reads",
             ),
             (
-                "return pixels * sum(abs(36 * k**2 - 5 * k * (maps + i * k)) "
-                "for i in range(layers))",
-                "negative",
+                "n = 0\n"
+                "while sum(36 * k**2 - 5 * k * (maps + i * k) for i in range(n + 1)) >= 0:\n"
+                "    n += 1\n"
+                "return n",
+                "after 11 layers",
             ),
-            ("return None", "one layer"),
+            ("return 12", "8k maps arrive"),
+            ("return None", "twelve layers"),
         ],
     },
     "8.2": {
         "right": [
-            "n = 0\n"
-            "while analysis.count_parameters("
-            "build(growth_rate, (n + 1, n + 1, n + 1), bottleneck, compression)) <= budget:\n"
-            "    n += 1\n"
-            "return n",
-            "sizes = [\n"
-            "    analysis.count_parameters(build(growth_rate, [n] * 3, bottleneck, compression))\n"
-            "    for n in range(1, 15)\n"
-            "]\n"
-            "return torch.tensor(sizes).le(budget).sum()",
+            "hits = 0\n"
+            "for one in luck.tolist():\n"
+            "    a, b = one[:2]\n"
+            "    gap = abs(mean(a) - mean(b))\n"
+            "    pooled = math.sqrt(mean(stdev(runs) ** 2 for runs in one) * 2 / 5)\n"
+            "    own = math.sqrt((stdev(a) ** 2 + stdev(b) ** 2) / 5)\n"
+            "    paired = stdev([x - y for x, y in zip(a, b)]) / 5**0.5\n"
+            "    hits += gap > 2.02 * pooled or gap > 2.31 * own or gap > 2.78 * paired\n"
+            "return hits / len(luck)",
+            "gap = luck[:, 0] - luck[:, 1]\n"
+            "errors = torch.stack([\n"
+            "    2.02 * (luck.var(dim=2).mean(dim=1) * 2 / 5).sqrt(),\n"
+            "    2.31 * (luck[:, :2].var(dim=2).mean(dim=1) * 2 / 5).sqrt(),\n"
+            "    2.78 * (gap.var(dim=1) / 5).sqrt(),\n"
+            "])\n"
+            "return (gap.mean(dim=1).abs() > errors.amin(dim=0)).double().mean()",
         ],
         "wrong": [
             (
-                "n = 1\n"
-                "while analysis.count_parameters("
-                "build(growth_rate, (n,) * 3, bottleneck, compression)) <= budget:\n"
-                "    n += 1\n"
-                "return n",
-                "one too many",
+                "v, d = luck.var(dim=2), luck[:, 0] - luck[:, 1]\n"
+                "gap = d.mean(dim=1).abs()\n"
+                "alarms = [gap > 2.02 * (v.mean(dim=1) * 2 / 5).sqrt(),\n"
+                "          gap > 2.31 * (v[:, :2].sum(dim=1) / 5).sqrt(),\n"
+                "          gap > 2.78 * d.std(dim=1) / 5**0.5]\n"
+                "return sum(alarm.double().mean().item() for alarm in alarms)",
+                "it counts once",
             ),
             (
-                "n = 1\n"
-                "while analysis.count_parameters("
-                "build(growth_rate, (n + 1,) * 3, bottleneck, compression)) < budget:\n"
-                "    n += 1\n"
-                "return n",
-                "exactly",
+                "v, d = luck.var(dim=2), luck[:, 0] - luck[:, 1]\n"
+                "gap = d.mean(dim=1)\n"
+                "alarm = gap > 2.02 * (v.mean(dim=1) * 2 / 5).sqrt()\n"
+                "alarm |= gap > 2.31 * (v[:, :2].sum(dim=1) / 5).sqrt()\n"
+                "alarm |= gap > 2.78 * d.std(dim=1) / 5**0.5\n"
+                "return alarm.double().mean().item()",
+                "behind is a verdict",
             ),
             (
-                "n = 1\n"
-                "while analysis.count_parameters("
-                "build(growth_rate, (n + 1,) * 3, bottleneck, 1.0)) <= budget:\n"
-                "    n += 1\n"
-                "return n",
-                "with compression",
+                "v, d = luck.var(dim=2), luck[:, 0] - luck[:, 1]\n"
+                "gap = d.mean(dim=1).abs()\n"
+                "alarm = gap > 2.02 * (v.mean(dim=1) * 2 / 5).sqrt()\n"
+                "alarm &= gap > 2.31 * (v[:, :2].sum(dim=1) / 5).sqrt()\n"
+                "alarm &= gap > 2.78 * d.std(dim=1) / 5**0.5\n"
+                "return alarm.double().mean().item()",
+                "alone decides this one",
             ),
             (
-                "n = 1\n"
-                "while analysis.count_parameters("
-                "build(8, (n + 1,) * 3, bottleneck, compression)) <= budget:\n"
-                "    n += 1\n"
-                "return n",
-                "growth rate 4",
+                "v, d = luck.var(dim=2), luck[:, 0] - luck[:, 1]\n"
+                "gap = d.mean(dim=1).abs()\n"
+                "alarm = gap > 2.02 * (v.mean(dim=1) * 2 / 5).sqrt()\n"
+                "alarm |= gap > 2.78 * d.std(dim=1) / 5**0.5\n"
+                "return alarm.double().mean().item()",
+                "not pooled alone",
             ),
-            (
-                "n = 1\n"
-                "while analysis.count_parameters("
-                "build(growth_rate, (n + 1,) * 3, bottleneck, compression)) <= budget:\n"
-                "    n += 1\n"
-                "return n",
-                "too little for one layer",
-            ),
-            ("return '4'", "exactly"),
+            ("return 0.05", "alone decides this one"),
+            ("return None", "alone decides this one"),
         ],
     },
     "8.3": {

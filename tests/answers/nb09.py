@@ -37,49 +37,45 @@ ANSWERS = {
     },
     "9.2": {
         "right": [
-            "import bisect\n"
-            "macs = lambda w: analysis.count_macs(ResidualNet((n, n, n), (w, 2 * w, 4 * w)))\n"
-            "return bisect.bisect_right(range(1, 100), budget, key=macs)",
-            "w = 0\n"
-            "while True:\n"
-            "    wider = ResidualNet((n,) * 3, [(w + 1) * m for m in (1, 2, 4)])\n"
-            "    if analysis.count_macs(wider, (3, 32, 32)) > budget:\n"
-            "        return float(w)\n"
-            "    w += 1",
+            "best = [torch.randn(20_000, n).max(dim=1).values.mean() for n in (ours, theirs)]\n"
+            "return spread * (best[0] - best[1])",
+            "import random\n\n"
+            "leads = []\n"
+            "for _ in range(20_000):\n"
+            "    mine = max(random.gauss(61, spread) for _ in range(ours))\n"
+            "    leads.append(mine - max(random.gauss(61, spread) for _ in range(theirs)))\n"
+            "return sum(leads) / len(leads)",
+            "from statistics import NormalDist\n\n"
+            "def best(n):\n"
+            "    return NormalDist().inv_cdf((n - 0.375) / (n + 0.25))  # as in notebook 16\n\n"
+            "return spread * (best(ours) - best(theirs))",
         ],
         "wrong": [
             (
-                "w = 1\n"
-                "while analysis.count_macs(ResidualNet((n,) * 3, (w, 2 * w, 4 * w))) <= budget:\n"
-                "    w += 1\n"
-                "return w",
-                "the last that does",
+                "return spread * torch.randn(20_000, ours).amax(dim=1).mean().item()",
+                "quotes its best, too",
             ),
             (
-                "w = 1\n"
-                "while analysis.count_macs(ResidualNet((n,) * 3, (w + 1, 2 * w + 2, 4 * w + 4)))"
-                " < budget:\n"
-                "    w += 1\n"
-                "return w",
-                "exactly is allowed",
+                "one, other = torch.randn(20_000, ours), torch.randn(20_000, theirs)\n"
+                "return spread * (one.amax(dim=1) - other.amin(dim=1)).mean().item()",
+                "not their worst",
             ),
             (
-                "w = 1\n"
-                "while analysis.count_macs(ResidualNet((3,) * 3, (w + 1, 2 * w + 2, 4 * w + 4)))"
-                " <= budget:\n"
-                "    w += 1\n"
-                "return w",
-                "one layer a block",
+                "one, other = torch.randn(20_000, ours), torch.randn(20_000, theirs)\n"
+                "return spread**0.5 * (one.amax(dim=1) - other.amax(dim=1)).mean().item()",
+                "four times the lead",
             ),
             (
-                "fits = [\n"
-                "    w for w in range(1, 15)\n"
-                "    if analysis.count_macs(ResidualNet((n, n, n), (w, 2 * w, 4 * w))) <= budget\n"
-                "]\n"
-                "return max(fits)",
-                "end too early",
+                "one, other = torch.randn(20_000, ours), torch.randn(20_000, theirs)\n"
+                "return spread * (one.amax(dim=1) - other.amax(dim=1)).mean().abs().item()",
+                "is behind",
             ),
-            ("return None", "12, 24 and 48"),
+            (
+                "return spread * (math.sqrt(2 * math.log(ours)) - math.sqrt(2 * math.log(theirs)))",
+                "0.56 spreads",
+            ),
+            ("return 0", "0.56 spreads"),
+            ("return None", "return points"),
         ],
     },
     "9.3": {
@@ -105,6 +101,15 @@ ANSWERS = {
                 "differs from its others",
             ),
             ("return [v[:, : len(v)] for v in matrices]", "part 0 of layer 1 differs"),
+            (  # equal from end to end, not layer by layer
+                "pieces, chain = [torch.eye(len(matrices[0]), dtype=torch.float64)], []\n"
+                "for v in matrices:\n"
+                "    whole = v @ torch.cat(pieces)\n"
+                "    chain.append(whole @ sum(pieces).inverse())\n"
+                "    pieces.append(whole)\n"
+                "return chain",
+                "part 0 of layer 1 differs",
+            ),
             ("return None", "these are tied"),
             ("return matrices", "3 matrices 2x2"),
             ("return [v[:, : len(v)].T for v in matrices]", "the two chains differ"),

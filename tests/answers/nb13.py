@@ -3,54 +3,96 @@
 ANSWERS = {
     "13.1": {
         "right": [
-            "maps = L * C + k * L * (L - 1) / 2\n"
-            "return [8.0 * pixels * maps, 4 * pixels * (C + k * L)]",
-            "return torch.tensor([8 * pixels * (L * C + k * L * (L - 1) // 2), "
-            "4 * pixels * (C + L * k)])",
-            "one, arriving = 0, C\n"
-            "for _ in range(L):\n"
-            "    one += 2 * arriving\n"
-            "    arriving += k\n"
-            "return 4 * pixels * one, 4 * pixels * arriving",
+            "plain, once, L = 0, C, 0\n"
+            "while L == 0 or plain < times * once:\n"
+            "    plain += 2 * once  # the next layer reads all that there is\n"
+            "    once += k\n"
+            "    L += 1\n"
+            "return float(L)",
+            "L = torch.arange(1, 1000)\n"
+            "plain = L * (2 * C + k * (L - 1))\n"
+            "return L[plain >= times * (C + k * L)][0]",
+            "def keeps(L):\n"
+            "    return 8 * sum(C + i * k for i in range(L)) / (4 * (C + L * k))\n"
+            "return next(L for L in range(1, 1000) if keeps(L) >= times)",
         ],
         "wrong": [
             (
-                "maps = sum(C + i * k for i in range(L))\n"
-                "return 2 * pixels * maps, pixels * (C + L * k)",
-                "four bytes",
-            ),
-            (
-                "maps = sum(C + i * k for i in range(L))\n"
-                "return 4 * pixels * maps, 4 * pixels * (C + L * k)",
+                "L = 1\n"
+                "while sum(C + i * k for i in range(L)) < times * (C + L * k):\n"
+                "    L += 1\n"
+                "return L",
                 "two copies",
             ),
             (
-                "maps = sum(C + i * k for i in range(1, L + 1))\n"
-                "return 8 * pixels * maps, 4 * pixels * (C + L * k)",
+                "L = 1\n"
+                "while 2 * sum(C + i * k for i in range(1, L + 1)) < times * (C + L * k):\n"
+                "    L += 1\n"
+                "return L",
                 "layer 0 reads C",
             ),
             (
-                "maps = sum(C + i * k for i in range(L))\n"
-                "return 8 * pixels * maps, 4 * pixels * L * k",
-                "C + L k",
+                "L = 1\n"
+                "while 2 * sum(C + i * k for i in range(L)) < times * L * k:\n"
+                "    L += 1\n"
+                "return L",
+                "what came in as well",
             ),
-            ("return 8 * pixels * sum(C + i * k for i in range(L))", "two numbers"),
+            (
+                "L = 1\n"
+                "while 2 * sum(C + i * k for i in range(L + 1)) < times * (C + L * k + k):\n"
+                "    L += 1\n"
+                "return L",
+                "not yet ten",
+            ),
+            (
+                "L = 1\n"
+                "while 2 * sum(C + i * k for i in range(L)) <= times * (C + L * k):\n"
+                "    L += 1\n"
+                "return L",
+                "exactly 5 times",
+            ),
+            ("return times", "C = 64"),
+            ("return None", "10 layers, not None"),
         ],
     },
     "13.2": {
         "right": [
-            "v += eps\nscale = weight / v.sqrt()\nbias -= m * scale\nreturn scale, bias",
-            "i = torch.rsqrt(v + eps)\nreturn [weight * i, bias - m * weight * i]",
-            "scale = weight * (v + eps) ** -0.5\nreturn scale, -m * scale + bias",
+            "ratio = next_weight / weight\n"
+            "return first * wide(ratio) + wide(next_bias - bias * ratio)",
+            "first -= wide(bias)\n"
+            "first *= wide(next_weight / weight)\n"
+            "first += wide(next_bias)\n"
+            "return first",
+            "maps = []\n"
+            "for c in range(first.shape[1]):\n"
+            "    normal = (first[:, c] - bias[c]) / weight[c]\n"
+            "    maps.append(normal * next_weight[c] + next_bias[c])\n"
+            "return torch.stack(maps, dim=1)",
         ],
         "wrong": [
-            ("scale = weight / (v + eps)\nreturn scale, bias - m * scale", "the root of"),
-            ("scale = weight / (v.sqrt() + eps)\nreturn scale, bias - m * scale", "under the root"),
-            ("return weight / (v + eps).sqrt(), bias - m", "multiplied by scale"),
-            ("scale = weight / (v + eps).sqrt()\nreturn scale, bias + m * scale", "what is added"),
-            ("return weight / (v + eps).sqrt()", "return scale, shift"),
-            ("return weight / (v + eps).sqrt(), 0.0", "one number a channel"),
-            ("return weight / (v + eps).sqrt(), bias[:3]", "one number a channel"),
+            (
+                "return F.batch_norm(first, None, None, next_weight, next_bias, training=True)",
+                "sign of the weight",
+            ),
+            (
+                "return first * wide(next_weight / weight) + wide(next_bias)",
+                "bias away",
+            ),
+            (
+                "return (first - wide(bias)) * wide(weight / next_weight) + wide(next_bias)",
+                "see hint 2",
+            ),
+            (
+                "return (first - bias) / weight * next_weight + next_bias",
+                "is it wide",
+            ),
+            (
+                "return ((first - wide(bias)) / wide(weight) * wide(next_weight)"
+                " + wide(next_bias)).relu()",
+                "see hint 2",
+            ),
+            ("return None", "return maps"),
         ],
     },
     "13.3": {

@@ -42,39 +42,33 @@ ANSWERS = {
     },
     "14.2": {
         "right": [
-            "n, m, v = (torch.tensor(x, dtype=torch.float64) for x in (counts, means, variances))\n"
-            "middle = (n * m).sum() / n.sum()\n"
-            "return middle, (n * (v + (m - middle) ** 2)).sum() / n.sum()",
-            "total = middle = square = 0\n"
-            "for m, v, n in zip(means, variances, counts):\n"
-            "    gap, total = m - middle, total + n\n"
-            "    middle += gap * n / total\n"
-            "    square += v * n + gap**2 * n * (total - n) / total\n"
-            "return middle, square / total",
+            "return min(2 * (1 + momentum) / (rate * c) for c in curvatures)",
+            "low, high = 0.0, 1000.0\n"
+            "for _ in range(50):\n"
+            "    middle = (low + high) / 2\n"
+            "    largest = 0\n"
+            "    for c in curvatures:\n"
+            "        w, v = 1.0, 0.0\n"
+            "        for _ in range(300):\n"
+            "            v = momentum * v + c * w\n"
+            "            w = max(-1e9, min(1e9, w - rate * middle * v))\n"
+            "        largest = max(largest, abs(w))\n"
+            "    low, high = (middle, high) if largest <= 1 else (low, middle)\n"
+            "return low",
         ],
         "wrong": [
-            ("return sum(means) / len(means), sum(variances) / len(variances)", "counts once"),
+            ("return 2 / (rate * max(curvatures))", "changes its sign"),
+            ("return 2 * (1 - momentum) / (rate * max(curvatures))", "changes its sign"),
+            ("return 2 / (1 - momentum) / (rate * max(curvatures))", "too large"),
+            ("return 1 / (rate * max(curvatures))", "w jumps, but shrinks"),
+            ("return 2 * (1 + momentum) / (rate * min(curvatures))", "steepest direction"),
             (
-                "n = sum(counts)\n"
-                "middle = sum(c * m for c, m in zip(counts, means)) / n\n"
-                "return middle, sum(c * v for c, v in zip(counts, variances)) / n",
-                "lie apart",
+                "mean_curvature = sum(curvatures) / len(curvatures)\n"
+                "return 2 * (1 + momentum) / (rate * mean_curvature)",
+                "not their mean",
             ),
-            (
-                "n = sum(counts)\n"
-                "middle = sum(c * m for c, m in zip(counts, means)) / n\n"
-                "squares = [v + m * m for m, v in zip(means, variances)]\n"
-                "return middle, sum(c * s for c, s in zip(counts, squares)) / n",
-                "joint mean away",
-            ),
-            (
-                "n = sum(counts)\n"
-                "middle = sum(c * m for c, m in zip(counts, means)) / n\n"
-                "apart = [v + (m - middle) ** 2 for m, v in zip(means, variances)]\n"
-                "s = sum(c * a for c, a in zip(counts, apart))\n"
-                "return middle, s / (n - 1)",
-                "as batch norm does",
-            ),
+            ("return 2 * (1 + momentum) / max(curvatures)", "ten times"),
+            ("return None", "ten times"),
         ],
     },
     "14.3": {
@@ -179,6 +173,7 @@ ANSWERS = {
                 "return [b[number * n : (number + 1) * n] for b, n in zip(batches, each)]",
                 "a picture is missing",
             ),
+            ("pass", "`return` missing"),
         ],
     },
 }

@@ -123,6 +123,7 @@ ANSWERS = {
                 "return (test.flatten(1)[:, None] == both[None]).all(dim=2)",
                 "a yes or no for each",
             ),
+            ("pass", "`return` missing"),
         ],
     },
     "15.3": {

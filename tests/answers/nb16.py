@@ -198,6 +198,7 @@ ANSWERS = {
                 "return checkpoint(super().forward, x, use_reentrant=False, context_fn=contexts)",
                 "statistics are off",
             ),
+            ("pass", "`return` missing"),
         ],
     },
     "16.6": {
@@ -468,6 +469,7 @@ ANSWERS = {
                 ),
                 "the loss of each step",
             ),
+            ("pass", "`return` missing"),
         ],
     },
     "16.11": {
@@ -501,6 +503,7 @@ ANSWERS = {
                 "return torch.optim.SGD(network.parameters(), lr=rate, weight_decay=decay)",
                 "steps otherwise",
             ),
+            ("pass", "`return` missing"),
         ],
     },
     "16.12": {
@@ -541,6 +544,7 @@ ANSWERS = {
                 ),
                 "other logits",
             ),
+            (("pass", "pass"), "`return` missing"),
         ],
     },
 }
