@@ -97,7 +97,9 @@ def _company(kernel):
     On a GPU an operation has its price however small it is: there, all with as many filters. On a
     CPU zeros cost as much as numbers: there, each alone.
     """
-    return id(kernel) if kernel.device.type == "cpu" else len(kernel)
+    if kernel.device.type == "cpu":
+        return id(kernel)
+    return len(kernel), kernel.device, kernel.dtype
 
 
 def _orthogonal_together(matrices):

@@ -33,6 +33,7 @@ def process_group(device):
     # A launcher that starts workers again gives them the old store, with the addresses of the dead
     # ones in it; a prefix for each attempt keeps them apart (newer PyTorch hangs without). So does
     # one for each group of a process that joins several, one after the other.
+    os.environ.setdefault("TORCH_NCCL_USE_COMM_NONBLOCKING", "0")  # or 2.7.0 hangs: pytorch#153960
     store, number, processes = next(distributed.rendezvous("env://"))
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     distributed.init_process_group(

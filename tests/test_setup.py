@@ -15,6 +15,7 @@ import sys
 import zipfile
 
 import pytest
+import torch
 from house_rules import ROOT
 from packaging.specifiers import SpecifierSet
 
@@ -176,7 +177,7 @@ def test_which_build_is_taken(platform, gpu, wish, backend, words, monkeypatch):
     ("platform", "machine", "build", "words"),
     [
         ("darwin", "x86_64", "macosx-10.13-universal2", "no longer built for Intel's Macs"),
-        ("win32", "ARM64", "win-arm64", "no build for an ARM Python on Windows"),
+        ("win32", "ARM64", "win-arm64", "finds no PyTorch for an ARM Python on Windows"),
     ],
 )
 def test_a_machine_without_pytorch_is_told_so(platform, machine, build, words, monkeypatch):
@@ -190,16 +191,42 @@ def test_a_machine_without_pytorch_is_told_so(platform, machine, build, words, m
     assert setup.choose("")[0] is None
 
 
-def test_a_python_too_new_for_pytorch_is_told_so(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("name", ["python", "python.exe"])
+def test_a_python_too_new_for_pytorch_is_told_so(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(subprocess, "call", lambda command: "-e" in command)
     monkeypatch.setattr(setup, "look", lambda python: ({"pip": "25"}, ""))
     monkeypatch.setattr(setup, "with_uv", lambda *_: False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / setup.SCRIPTS).mkdir()
-    (tmp_path / setup.SCRIPTS / "python").touch()
+    (tmp_path / setup.SCRIPTS / name).touch()
     with pytest.raises(SystemExit, match="set-up failed"):
         setup.main(str(tmp_path))
     assert "this Python may be too new for PyTorch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "wish", "words"),
+    [
+        (0, "", ""),
+        (setup.CUDA_BUILD, "", "its driver may be too old"),
+        (setup.CUDA_BUILD + 1, "", "this is the CPU's PyTorch"),
+        (setup.CUDA_BUILD + 1, "cpu", ""),
+    ],
+)
+def test_a_gpu_that_is_not_used_is_told(answer, wish, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(subprocess, "call", lambda command: answer * (setup.LACKS in command))
+    monkeypatch.setattr(setup, "look", lambda python: ({"torch": "2.14.1"}, ""))
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    setup.main(str(tmp_path), wish=wish)
+    said = capsys.readouterr().out
+    assert ("There is an NVIDIA GPU" in said) == bool(words) and words in said
+    assert (tmp_path / ".complete").exists()
+
+
+def test_what_it_asks_of_pytorch_is_answered():
+    asked = subprocess.run([sys.executable, "-c", setup.LACKS], check=False)
+    build = setup.CUDA_BUILD if torch.version.cuda else setup.CUDA_BUILD + 1
+    assert asked.returncode == (0 if torch.cuda.is_available() else build)
 
 
 def test_an_index_that_never_answers_is_given_up(monkeypatch):

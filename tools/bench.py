@@ -351,8 +351,9 @@ def groups_of(chosen):
         for batch in (64, 512 if room > 70 else 128):
             for ways in both_orders("bc-100-12", batch, ("torchvision", theirs)):
                 groups.append((f"BC-100-12 on the GPU, batches of {batch}", ways))
-        settings = {"float32": {}, "both": last | amp, "compiled": last | amp | {"compile": True}}
-        settings["compiled, Muon"] = settings["compiled"] | {"muon": True}
+        settings = {"float32": {}, "both": last | amp, "both, Muon": last | amp | {"muon": True}}
+        if chosen.compile:
+            settings |= {f"{way}, compiled": settings[way] | {"compile": True} for way in settings}
         ways = [Way(name, "bc-100-12", 64, **options) for name, options in settings.items()]
         groups.append(("BC-100-12 as the reference runs train it, batches of 64", ways))
     return groups

@@ -189,7 +189,7 @@ def parse(arguments):
     parser.add_argument("--data", help=f"{', '.join(SOURCES)}, or a folder of pictures")
     parser.add_argument("--device", choices=DEVICES, help="where the networks run")
     parser.add_argument("--seed", type=int, help="of every random number, 0 or more")
-    parser.add_argument("--jobs", type=int, help="at once: half the cores or 2, on a GPU 1")
+    parser.add_argument("--jobs", type=int, help="at once (by cores and memory; on a GPU 1)")
     limits = ", ".join(f"{seconds} {name}" for name, seconds in TIMEOUTS.items())
     parser.add_argument("--timeout", type=int, help=f"seconds a cell may take ({limits})")
     parser.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="their folder")
@@ -225,7 +225,7 @@ def on_gpu(device):
 
 
 def room():
-    """Return how many notebooks this machine has memory for; a kernel takes about 1 GB."""
+    """Return for how many notebooks there is memory: 2.5 GB each, of which a kernel takes 1."""
     try:
         return max(1, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2_500_000_000)
     except (AttributeError, ValueError):  # Windows does not say

@@ -5,9 +5,9 @@ python tools/setup.py .venv book          and what an extra of pyproject.toml na
 python tools/setup.py --torch cpu         a build of PyTorch: cpu, cuda, or default (pip's own)
 python tools/setup.py --tested            the versions in constraints.txt, where they can be had
 
-On Linux pip's own PyTorch carries the newest CUDA: several gigabytes, and a driver to match. So uv
-is asked first, for the build that fits an NVIDIA GPU's driver, or for the CPU's where there is no
-GPU: it knows where they are. Where they cannot be reached, pip's own comes.
+On Linux pip's own PyTorch carries the newest CUDA: several gigabytes, which need a new driver. So
+uv is asked first, for the build that fits an NVIDIA GPU's driver, or for the CPU's where there is
+no GPU: it knows where they are. Where they cannot be reached, pip's own comes.
 """
 
 import argparse
@@ -35,7 +35,10 @@ LOOK = """import sysconfig, importlib.metadata as metadata
 print(sysconfig.get_path("platlib"))
 for package in metadata.distributions():
     print(package.metadata["Name"] + "==" + package.version)"""
-HAS_GPU = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+CUDA_BUILD = 3
+LACKS = """import sys, torch
+if not torch.cuda.is_available():
+    sys.exit(3 if torch.version.cuda else 4)"""
 PYTORCH = ("torch", "torchvision", "torchvision.libs", "triton", "nvidia")  # folders of packages
 
 
@@ -59,8 +62,8 @@ def choose(wish):
         )
     if sysconfig.get_platform() == "win-arm64":
         sys.exit(
-            "PyTorch has no build for an ARM Python on Windows, as far as we know: try the 64-bit "
-            "one for Intel and AMD from python.org, or see Colab in TEACHING.md."
+            "pip finds no PyTorch for an ARM Python on Windows: try the 64-bit one for Intel and "
+            "AMD from python.org, or see Colab in TEACHING.md."
         )
     if sys.platform == "darwin":
         return None, "pip's own build, for the CPU and Apple's GPU (there is no CUDA on a Mac)."
@@ -157,16 +160,18 @@ def main(folder=".venv", extra="notebooks", wish="", tested=False):
         or install(python, extra, wish, tested)
         or subprocess.call([python, "-c", "import torchvision"])  # does it fit PyTorch?
     ):
-        if os.path.exists(python) and "torch" not in look(python)[0]:
+        there = os.path.exists(python) or os.path.exists(python + ".exe")
+        if there and "torch" not in look(python)[0]:
             say("If no torch was found, this Python may be too new for PyTorch: take an older one.")
         sys.exit("The set-up failed, see above. Mend it and repeat: what is there is kept.")
     report(python, folder, tested)
-    if wish != "cpu" and shutil.which("nvidia-smi") and subprocess.call([python, "-c", HAS_GPU]):
-        say("There is an NVIDIA GPU, but this PyTorch cannot use it.")
-        if os.name == "nt" and not wish:
-            say("For one that can, delete " + folder + " and add --torch cuda to the command.")
-        else:
-            say("Its driver may be too old: see nvidia-smi.")
+    if wish != "cpu" and shutil.which("nvidia-smi"):
+        lacks = subprocess.call([python, "-c", LACKS])
+        if lacks == CUDA_BUILD:
+            say("There is an NVIDIA GPU, but PyTorch cannot use it: its driver may be too old.")
+        elif lacks:
+            say("There is an NVIDIA GPU, but this is the CPU's PyTorch. For the other one delete")
+            say(folder + " and add --torch cuda to the command (make setup TORCH=cuda).")
     stamp = ".complete" if extra == "notebooks" else ".complete-" + extra
     open(os.path.join(folder, stamp), "w").close()
 

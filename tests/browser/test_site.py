@@ -142,6 +142,7 @@ def test_light_and_dark(book, offline):
     offline.click(".theme-switch-button")
     offline.click("[data-mode=light].theme-change-button")
     assert offline.evaluate(theme) == "light"
+    offline.wait_for_timeout(500)  # Chromium hands what it keeps to a page's new process later
     offline.goto(f"{book.as_uri()}/{NOTEBOOK}")
     assert offline.evaluate(theme) == "light"  # the choice is kept
 
