@@ -352,7 +352,7 @@ def _require_compiler(device):
     if device.type == "cuda":
         device = own_gpu()
     try:
-        torch.compile(torch.nn.ReLU())(torch.zeros(2, device=device))
+        torch.compile(torch.nn.ReLU(), dynamic=False)(torch.zeros(2, device=device))
     except Exception as error:
         kind = type(error).__name__
         raise ValueError(

@@ -89,6 +89,14 @@ def test_saved_bytes_agree_with_the_count_on_the_meta_device():
     assert analysis.saved_for_backward(model, images) == maps + 4 * 2 * norms
 
 
+def test_measuring_wakes_no_gpu_and_draws_nothing_that_stays(monkeypatch):
+    asked, fork = [], torch.random.fork_rng
+    monkeypatch.setattr(torch.random, "fork_rng", lambda d: asked.append(list(d)) or fork(d))
+    images, before = torch.randn(2, 3, 4, 4), torch.get_rng_state()
+    analysis.saved_for_backward(nn.Sequential(nn.Flatten(), nn.Dropout()), images)
+    assert asked == [[]] and torch.equal(torch.get_rng_state(), before)
+
+
 def test_what_was_measured_is_freed():
     kept, network = [], DenseNet(4, (1, 1), 8)
     network.features.relu0.register_forward_hook(lambda *args: kept.append(weakref.ref(args[2])))

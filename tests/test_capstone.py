@@ -100,7 +100,6 @@ class Company(nn.Module):
 ENTRIES = {  # name: (source, what the row's remark says; None for a result)
     "sound": (entry(LEARN), None),
     "too-long": (entry(before="#" * 20_000), "bytes, more than 20,000"),
-    "sleeps": (entry("__import__('time').sleep(600)"), "killed: not ready"),
     "never-ends": (entry("while True: pass"), r"\d\.\d seconds of processor time, more than 1.2"),
     "spies": (entry("raise ValueError(sorted(set(found(pictures))))", before=SPY), r"Error: \[\]"),
     "stops-clock": (entry(CLOCK), r"[23]\.\d seconds of processor time, more than 1.2"),
@@ -131,11 +130,11 @@ def contest(tmp_path_factory):
     return folder, *judge(folder, *ENTRIES)
 
 
-def judge(folder, *names):
+def judge(folder, *names, patience=1.5):
     """Run the judge in a process of its own; return (rows by entry, printed)."""
     out = folder / "out" / "table.csv"
     files = [str(folder / f"{name}.py") for name in names]
-    options = ["--minutes", "0.01", "--patience", "1.5", "--cores", "1", "--limit", "100"]
+    options = ["--minutes", "0.01", "--patience", str(patience), "--cores", "1", "--limit", "100"]
     options += ["--data", "shapes", "--contest", "3", "--out", str(out)]
     command = [sys.executable, str(ROOT / "tools" / "capstone.py"), *files, *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
@@ -163,6 +162,12 @@ def test_every_entry_has_a_row_that_says_what_became_of_it(contest, name):
         assert not walled(), rows[name]["remark"]
         pytest.skip("no namespaces on this system")
     assert re.search(remark, rows[name]["remark"])
+
+
+def test_an_entry_that_sleeps_is_killed(tmp_path):
+    (tmp_path / "sleeps.py").write_text(entry("__import__('time').sleep(600)"), "utf-8")
+    rows, _ = judge(tmp_path, "sleeps", patience=0.4)
+    assert rows["sleeps"]["remark"] == "killed: not ready after 6 seconds"
 
 
 def test_a_result_is_that_of_the_network_on_the_shapes_of_this_contest(contest):

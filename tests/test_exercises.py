@@ -64,6 +64,7 @@ def pieces(statements):
         yield from pieces([*one.body, *getattr(one, "orelse", [])])
 
 
+@cache
 def names(source):
     """Return the global names that a cell reads before it makes them, and those that it makes."""
     read, made = set(), set()

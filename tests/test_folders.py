@@ -86,6 +86,14 @@ def test_what_no_decoder_draws_is_not_taken_for_a_picture():
     assert not {".eps", ".mpg", ".pdf", ".txt", ".wmf"} & folders.endings()
 
 
+@pytest.mark.parametrize(("ending", "told"), [("heic", True), ("HEIF", True), ("png", False)])
+def test_apples_format_is_named(tmp_path, ending, told):
+    (tmp_path / f"a.{ending}").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(ValueError) as error:
+        folders.read_picture(tmp_path / f"a.{ending}")
+    assert ("HEIC: export it as JPEG" in str(error.value)) is told
+
+
 def test_what_is_left_out_is_counted_in_one_sentence(root):
     classes(root, "ant", "bee", "cat", "dog", "eel")
     for i in range(20):

@@ -206,6 +206,19 @@ def test_more_processes_than_gpus_get_a_sentence(told, monkeypatch):
     assert told == []
 
 
+def test_no_buffer_is_sent_around_in_training():
+    norm = torch.nn.BatchNorm1d(2)  # DistributedDataParallel would send them before each forward
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        wrapped = parallel.data_parallel(norm, torch.device("cpu"))
+        wrapped(torch.randn(4, 2)).sum().backward()
+        assert wrapped.module is norm and not wrapped.will_sync_module_buffers()
+        assert not parallel.data_parallel(norm.eval(), torch.device("cpu")).training
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_alone_nothing_changes():
     model = torch.nn.Linear(2, 2)
     assert parallel.data_parallel(model, torch.device("cpu")) is model

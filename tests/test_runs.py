@@ -272,7 +272,7 @@ def test_so_is_a_last_share_of_one(images, tmp_path, monkeypatch, count):
 
 
 def test_no_compiler_is_told_before_work_is_lost(images, tmp_path, monkeypatch):
-    def broken(_):
+    def broken(*_, **__):
         raise RuntimeError("no g++")
 
     monkeypatch.setattr(torch, "compile", broken)
@@ -316,7 +316,7 @@ def test_each_switch_of_speed_does_what_it_says(images, tmp_path, monkeypatch, o
 
 def test_the_compiler_is_tried_on_the_device_that_will_train(monkeypatch):
     seen = []
-    monkeypatch.setattr(torch, "compile", lambda module: lambda x: seen.append(x.device.type))
+    monkeypatch.setattr(torch, "compile", lambda module, **_: lambda x: seen.append(x.device.type))
     runs._require_compiler(torch.device("meta"))
     assert seen == ["meta"]
 

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -113,6 +114,22 @@ def test_an_index_that_cannot_be_reached(packages, capfd):
     assert "uv: no answer" in capfd.readouterr().err
     shutil.rmtree(packages / "plain")  # not even uv can be had
     assert not setup.with_uv(sys.executable, "cpu", [])
+
+
+@pytest.mark.parametrize("system", ["nt", "posix"])
+@pytest.mark.parametrize("length", [100, 101])
+def test_a_long_name_is_told_before_windows_fails(system, length, tmp_path, monkeypatch, capsys):
+    theirs = SimpleNamespace(**{**vars(os), "name": system})  # of this module alone
+    theirs.path = SimpleNamespace(**{**vars(os.path), "abspath": lambda _: "x" * length})
+    monkeypatch.setattr(setup, "os", theirs)
+    monkeypatch.setattr(setup, "ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # as it will do: so that this is undone
+    monkeypatch.setattr(setup, "look", lambda python: ({"torch": "2"}, ""))
+    monkeypatch.setattr(subprocess, "call", lambda command: 1)
+    with pytest.raises(SystemExit, match="The set-up failed"):
+        setup.main()
+    told = "and not into OneDrive" in capsys.readouterr().out
+    assert told is (system == "nt" and length > 100)
 
 
 def test_it_goes_on_where_something_cannot_be_had(monkeypatch, capsys):

@@ -238,6 +238,23 @@ def test_as_many_notebooks_as_the_memory_has_room_for(monkeypatch):
     assert run_all.room() == 4
 
 
+@pytest.mark.parametrize("system", ["darwin", "linux"])
+def test_on_a_mac_the_project_is_found_without_the_file_that_icloud_may_hide(
+    system, tmp_path, monkeypatch
+):
+    started = []
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, env, **__: started.append(env))
+    for before in (None, "mine"):
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+        if before:
+            monkeypatch.setenv("PYTHONPATH", before)
+        run_all.Execution(tmp_path / "00_a.ipynb", tmp_path, []).start(1)
+    paths = [env.get("PYTHONPATH") for env in started]
+    mac = [str(ROOT), os.pathsep.join([str(ROOT), "mine"])]
+    assert paths == (mac if system == "darwin" else [None, "mine"])
+
+
 def test_a_missing_kernel_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run_all, "KERNEL", "nowhere")
     write(tmp_path / "00_good.ipynb", "print(1)")
