@@ -26,9 +26,8 @@ memory that grows with the square of the depth. Here a block keeps each map once
     and applied when all readers are done: each of the map's M values gets d_m / M from its mean
     and 2 (x - m) d_v / M from its variance.
 
-On a CPU a step works on a few pictures at a time, so that what one operation writes is still in the
-processor's cache when the next one reads it, and what is not kept takes little memory. So maps are
-lists of tensors here, of a few pictures each.
+On a CPU a step works on sixteen pictures or a few more at a time, so that what is not kept takes
+little memory. So maps are lists of tensors here, of a few pictures each.
 
 Prior art: Pleiss et al. 2017 (arXiv 1707.06990), one buffer and recomputation for each reader; Jung
 et al. 2019 (arXiv 1807.01702), statistics apart from normalisation. Built live in notebooks/13.

@@ -112,6 +112,7 @@ def test_a_run_there_is_that_on_the_cpu_and_goes_on_where_it_stopped(environment
 def test_every_notebook_runs_there(environment, tmp_path):
     command = [sys.executable, str(ROOT / "tools" / "run_all.py"), "--device", "cuda"]
     command += ["--profile", "quick", "--data", "shapes", "--build", str(tmp_path)]
+    command += ["--jobs", "2"]  # on a GPU one at a time; this device is the CPU's cores
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stdout + done.stderr
     executed = {path.name: path for path in (tmp_path / "executed").glob("*.ipynb")}
