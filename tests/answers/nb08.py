@@ -48,13 +48,16 @@ ANSWERS = {
     },
     "8.2": {
         "right": [
+            "def var(runs):\n"
+            "    middle = sum(runs) / 5\n"
+            "    return sum((x - middle) ** 2 for x in runs) / 4\n"
             "hits = 0\n"
             "for one in luck.tolist():\n"
             "    a, b = one[:2]\n"
-            "    gap = abs(mean(a) - mean(b))\n"
-            "    pooled = math.sqrt(mean(stdev(runs) ** 2 for runs in one) * 2 / 5)\n"
-            "    own = math.sqrt((stdev(a) ** 2 + stdev(b) ** 2) / 5)\n"
-            "    paired = stdev([x - y for x, y in zip(a, b)]) / 5**0.5\n"
+            "    gap = abs(sum(a) - sum(b)) / 5\n"
+            "    pooled = math.sqrt(sum(map(var, one)) / 10 * 2 / 5)\n"
+            "    own = math.sqrt((var(a) + var(b)) / 5)\n"
+            "    paired = math.sqrt(var([x - y for x, y in zip(a, b)]) / 5)\n"
             "    hits += gap > 2.02 * pooled or gap > 2.31 * own or gap > 2.78 * paired\n"
             "return hits / len(luck)",
             "gap = luck[:, 0] - luck[:, 1]\n"
