@@ -6,7 +6,7 @@ python tools/test.py browser      pages and JupyterLab in Chromium (it needs the
 python tools/test.py device       all notebooks on a device that is not the CPU, made for this
 
 Units and notebooks run beside each other, one process and thread each: on two cores that takes
-least time. Units alone take two processes.
+least time. Units alone take two processes, and so do the browser's tests.
 """
 
 import argparse
@@ -27,7 +27,7 @@ STEPS = {
     "notebooks": [f"-m pytest notebooks {NBVAL} --nbval-kernel-startup-timeout 120"],
     "student": ["tools/student.py"],
     "folder": ["tools/any_folder.py two"],
-    "browser": ["-m pytest tests/browser"],
+    "browser": ["-m pytest tests/browser -n 2 --dist loadfile"],
     "device": ["-m pytest tests/device"],
 }
 if os.name == "nt":  # the launcher that it uses does not start there (pytorch#148283)
